@@ -1,0 +1,104 @@
+import type { Flow } from "./flow.ts";
+import type { Store } from "./store.ts";
+
+/** What kind of place a guest range lives in. The values are those of `ExtentKind` in assembly/spec/map.ts. */
+export const ExtentKind = {
+  /** At `position` in the store. */
+  Data: 0,
+  /** Reads as zeros; nothing is stored. */
+  Zero: 1,
+  /** Not in this image: the parent has it, or it reads as zeros when there is none. */
+  Backing: 2,
+} as const;
+export type ExtentKind = (typeof ExtentKind)[keyof typeof ExtentKind];
+
+/** Why `Mapper.resolve` stopped. The values are those of `MapStop` in assembly/spec/map.ts. */
+export const MapStop = {
+  /** Every range is answered. */
+  Done: 0,
+  /** The extent list is full: use it, then call again. */
+  Full: 1,
+  /** A metadata page is not cached: `Image.load(stopAt)`, then call again. */
+  Miss: 2,
+  /** A write meets a range with no place yet: `Image.allocate(offset, length)`, then call again. */
+  Allocate: 3,
+  /** A metadata entry points outside the store or contradicts the format. */
+  Corrupt: 4,
+} as const;
+export type MapStop = (typeof MapStop)[keyof typeof MapStop];
+
+/**
+ * The address translation of one image: guest ranges in, extents out, a whole batch a call. Ranges and extents live in
+ * the core's memory; the accessors read and write them without allocation. Pure over cached metadata.
+ */
+export interface Mapper {
+  readonly maxRanges: number;
+  setRange(index: number, offset: number, length: number, write: boolean): void;
+  /** Answers ranges 0..count-1 in order, until done or stopped. */
+  resolve(count: number): MapStop;
+  /** Extents of the last `resolve`. They cover range after range without a gap. */
+  readonly extentCount: number;
+  extentRange(index: number): number;
+  extentKind(index: number): ExtentKind;
+  extentLength(index: number): number;
+  /** Byte position in the store; only for `Data`. */
+  extentPosition(index: number): number;
+  /** Where it stopped: the range, the guest offset in bytes, and for `Allocate` the length that has no place. */
+  readonly stopRange: number;
+  readonly stopOffset: number;
+  readonly stopLength: number;
+  /** For `Miss`: which metadata page (the format's own key). */
+  readonly stopKey: number;
+}
+
+/** An opened image: it answers where bytes are and never moves guest data. Offsets and sizes are bytes. */
+export interface Image {
+  readonly format: string;
+  readonly size: number;
+  readonly sectorSize: number;
+  readonly mapper: Mapper;
+  /** Brings the metadata page `key` (from `Mapper.stopKey`) into the cache. */
+  load(key: number): Flow;
+  /**
+   * Gives [offset, offset + length) a place for data, zero-filled where the guest will not write; may give a longer range
+   * one, or a shorter prefix. The entry that makes the place visible is written after what it points to.
+   */
+  allocate(offset: number, length: number): Flow;
+  /**
+   * Makes whole allocation units inside the range read as zeros, if the format can say so in metadata. Returns the bytes
+   * done from `offset`; the engine writes zeros over the rest.
+   */
+  zero(offset: number, length: number): Flow<number>;
+  /** Writes metadata that is still only in memory; the engine flushes the store before and after. */
+  sync(): Flow;
+  /** What `img info` shows: the format's own facts, JSON-safe. */
+  describe(): Record<string, unknown>;
+}
+
+export interface OpenOptions {
+  readOnly?: boolean;
+  /** Told of anything odd that was tolerated. */
+  onWarning?: (message: string) => void;
+}
+
+export interface CreateOptions {
+  /** Guest-visible bytes. */
+  size: number;
+  /** Format-specific, such as `subformat: "fixed"`; unknown names are refused. */
+  [option: string]: unknown;
+}
+
+/** A disk-image format: one file (or folder) under src/host/format, listed in its index. */
+export interface Format {
+  readonly name: string;
+  /** Without the dot, most usual first. */
+  readonly extensions: readonly string[];
+  /**
+   * How sure it is from the first and last 512 bytes (either may be shorter): 0 no, 100 certain.
+   */
+  probe(head: Uint8Array, tail: Uint8Array): number;
+  /** @throws ParavaneError CORRUPT, UNSUPPORTED, naming the structure and its offset */
+  open(store: Store, options: OpenOptions): Flow<Image>;
+  /** Writes an empty image to an empty store. @throws ParavaneError INVALID */
+  create(store: Store, options: CreateOptions): Flow<void>;
+}

@@ -1,0 +1,26 @@
+import type { Later } from "./flow.ts";
+import type { SegmentList } from "./segments.ts";
+
+/**
+ * Where bytes are kept: a file, an array, a browser's private file. Positional, never a shared cursor. Positions and
+ * lengths are bytes. A synchronous store returns nothing and does the work before it returns; an asynchronous one
+ * returns promises. Errors are thrown (or rejected) as ParavaneError: NO_SPACE, READ_ONLY, OUT_OF_RANGE, IO, CLOSED.
+ */
+export interface Store {
+  /** For messages: a path, a URL, "memory". */
+  readonly name: string;
+  readonly size: number;
+  readonly readOnly: boolean;
+  /** Fills every segment, in order, from consecutive bytes at `position`. @throws OUT_OF_RANGE past the end */
+  readv(position: number, memory: Uint8Array, segments: SegmentList): Later<void>;
+  /** Writes every segment, in order, to consecutive bytes at `position`, growing the store when it ends beyond. */
+  writev(position: number, memory: Uint8Array, segments: SegmentList): Later<void>;
+  /** Resolves when everything written before is durable. */
+  flush(): Later<void>;
+  /** Makes the range read as zeros, releasing space where the host can. */
+  discard(position: number, length: number): Later<void>;
+  /** Truncates, or extends with zeros. */
+  resize(size: number): Later<void>;
+  /** Releases the store; does not flush. Idempotent. */
+  close(): Later<void>;
+}

@@ -72,7 +72,7 @@ if (process.argv.includes("--core")) process.exit(0);
 rmSync("dist", { recursive: true, force: true });
 await node(require.resolve("typescript/bin/tsc"), "-p", "tsconfig.json");
 const { build } = await import("esbuild");
-const license = readFileSync(join(dirname(require.resolve("@assemblyscript/loader/package.json")), "LICENSE"), "utf8");
+const license = readFileSync(join(dirname(require.resolve("assemblyscript/package.json")), "LICENSE"), "utf8");
 await build({
   entryPoints: ["src/wasm/loader.ts"],
   outfile: "dist/src/wasm/loader.js",

@@ -35,7 +35,9 @@ function write(path, text) {
 
 // --- the core ---------------------------------------------------------------------------------------------------------
 
-const newest = Math.max(...[...sources("assembly"), "asconfig.json", "build.mjs"].map((file) => statSync(file).mtimeMs));
+const newest = Math.max(
+  ...[...sources("assembly"), "asconfig.json", "build.mjs"].map((file) => statSync(file).mtimeMs),
+);
 const targets = ["release", "debug", "traced"].filter((target) => {
   const out = JSON.parse(readFileSync("asconfig.json", "utf8")).targets[target].outFile;
   return !existsSync(out) || statSync(out).mtimeMs < newest;
@@ -61,9 +63,17 @@ const lines = {
   // What it takes to be an IDE disk: task file, decode, IDENTIFY, PRDs and the controller that executes them.
   ide: count("assembly/ide", "assembly/spec/ata.ts", "src/host/device/ide"),
   // What it takes to be a Xen block back end: ring, request layouts, and the driver that executes them.
-  backend: count("assembly/ring/xen.ts", "assembly/ring/blkif.ts", "assembly/spec/xen.ts", "src/host/device/blkback.ts"),
+  backend: count(
+    "assembly/ring/xen.ts",
+    "assembly/ring/blkif.ts",
+    "assembly/spec/xen.ts",
+    "src/host/device/blkback.ts",
+  ),
 };
-write("src/lab/lines.gen.ts", `// Counted by build.mjs: lines without comments and blanks.\nexport const CODE_LINES = ${JSON.stringify(lines, null, 2)};\n`);
+write(
+  "src/lab/lines.gen.ts",
+  `// Counted by build.mjs: lines without comments and blanks.\nexport const CODE_LINES = ${JSON.stringify(lines, null, 2)};\n`,
+);
 
 if (process.argv.includes("--core")) process.exit(0);
 

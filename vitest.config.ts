@@ -9,7 +9,9 @@ export default defineConfig({
     alias: [
       {
         find: /^.*\/core\.gen\.ts$/,
-        replacement: fileURLToPath(new URL(`./src/wasm/core${core === "debug" ? ".debug" : ""}.gen.ts`, import.meta.url)),
+        replacement: fileURLToPath(
+          new URL(`./src/wasm/core${core === "debug" ? ".debug" : ""}.gen.ts`, import.meta.url),
+        ),
       },
     ],
   },

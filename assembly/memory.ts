@@ -7,7 +7,7 @@ import { RequestField, SegmentField, TableField } from "./spec/request";
  * RAM is [base, base + size) in linear memory and never starts at 0.
  */
 export function guestRange(base: usize, size: u32, low: u32, high: u32, length: u32): usize {
-  if (high != 0 || low > size || length > size - low) return 0;
+  if (high !== 0 || low > size || length > size - low) return 0;
   return base + low;
 }
 

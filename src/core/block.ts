@@ -43,7 +43,6 @@ export class BlockRequest {
   error: ParavaneError | null = null;
 }
 
-
 /** A virtual disk, or a filter over one: everything a device, a server or a tool may ask of a disk. */
 export interface Block {
   /** Bytes; a multiple of `sectorSize`. */

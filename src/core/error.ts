@@ -35,7 +35,12 @@ export class ParavaneError extends Error {
   readonly context: ErrorContext;
   readonly hint: string | undefined;
 
-  constructor(code: ErrorCode, message: string, context: ErrorContext = {}, options: { cause?: unknown; hint?: string } = {}) {
+  constructor(
+    code: ErrorCode,
+    message: string,
+    context: ErrorContext = {},
+    options: { cause?: unknown; hint?: string } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.context = context;

@@ -1,0 +1,204 @@
+import { PciCommand, PciConfig, PciPort, PciStatus } from "../../assembly/spec/pci.ts";
+import { ParavaneError } from "../core/error.ts";
+import type {
+  InterruptLine,
+  IoBar,
+  Machine,
+  MemoryBar,
+  PciBus,
+  PciFunction,
+  PciFunctionOptions,
+  PortDevice,
+  Release,
+  Width,
+} from "../core/machine.ts";
+
+/**
+ * One PCI bus behind configuration mechanism #1: 32 single-function devices. Device 0 is the host bridge, so that a
+ * guest's probe finds the bus.
+ */
+export class LabPciBus implements PciBus, PortDevice {
+  readonly #machine: Machine;
+  readonly #functions: (ConfiguredFunction | undefined)[] = new Array(32).fill(undefined);
+  #address = 0;
+
+  constructor(machine: Machine) {
+    this.#machine = machine;
+    machine.ports.register(PciPort.Address, 8, this);
+    // 8086:1237, the 440FX that every PIIX-era guest knows.
+    this.attach({ slot: 0, vendor: 0x8086, device: 0x1237, classCode: 0x060000, bars: [] });
+  }
+
+  attach(options: PciFunctionOptions): PciFunction {
+    const slot = options.slot ?? this.#functions.indexOf(undefined);
+    if (slot < 0 || slot > 31 || this.#functions[slot]) {
+      throw new ParavaneError("EXISTS", `PCI device number ${slot} is taken or does not exist`, { slot });
+    }
+    const line = options.interrupt === undefined ? { set() {} } : this.#machine.interrupt(options.interrupt);
+    const f = new ConfiguredFunction(this.#machine, slot, options, line, () => {
+      this.#functions[slot] = undefined;
+    });
+    this.#functions[slot] = f;
+    return f;
+  }
+
+  readPort(port: number, width: Width): number {
+    if (port < PciPort.Data) return port === PciPort.Address && width === 4 ? this.#address : mask(width);
+    const f = this.#selected();
+    return f ? f.read((this.#address & 0xfc) + (port & 3), width) : mask(width);
+  }
+
+  writePort(port: number, width: Width, value: number): void {
+    if (port < PciPort.Data) {
+      if (port === PciPort.Address && width === 4) this.#address = (value & 0x80fffffc) >>> 0;
+      return;
+    }
+    this.#selected()?.write((this.#address & 0xfc) + (port & 3), width, value);
+  }
+
+  /** Address register: enable 31, bus 23–16, device 15–11, function 10–8, register 7–2. Only bus 0, function 0 exist. */
+  #selected(): ConfiguredFunction | undefined {
+    if (this.#address >>> 31 === 0 || (this.#address & 0x00ff0700) !== 0) return undefined;
+    return this.#functions[(this.#address >>> 11) & 31];
+  }
+}
+
+function mask(width: Width): number {
+  return width === 4 ? 0xffffffff : width === 2 ? 0xffff : 0xff;
+}
+
+class ConfiguredFunction implements PciFunction {
+  readonly slot: number;
+  readonly interrupt: InterruptLine;
+  readonly #machine: Machine;
+  readonly #config = new Uint8Array(256);
+  /** Per byte, the bits a guest may change. BARs are handled apart. */
+  readonly #writable = new Uint8Array(256);
+  readonly #bars: (IoBar | MemoryBar | null)[];
+  readonly #mapped: (Release | null)[] = [];
+  readonly #removed: () => void;
+
+  constructor(machine: Machine, slot: number, options: PciFunctionOptions, line: InterruptLine, removed: () => void) {
+    this.#machine = machine;
+    this.slot = slot;
+    this.#bars = options.bars;
+    this.#removed = removed;
+    const c = this.#config;
+    put16(c, PciConfig.VendorId, options.vendor);
+    put16(c, PciConfig.DeviceId, options.device);
+    c[PciConfig.RevisionId] = options.revision ?? 0;
+    c[PciConfig.ClassCode] = options.classCode;
+    put16(c, PciConfig.ClassCode + 1, options.classCode >>> 8);
+    put16(c, PciConfig.SubsystemVendorId, options.subsystemVendor ?? 0);
+    put16(c, PciConfig.SubsystemId, options.subsystem ?? 0);
+    if (options.interrupt !== undefined) {
+      c[PciConfig.InterruptLine] = options.interrupt;
+      c[PciConfig.InterruptPin] = 1;
+    }
+    put16(this.#writable, PciConfig.Command, PciCommand.Writable);
+    this.#writable[PciConfig.CacheLineSize] = 0xff;
+    this.#writable[PciConfig.LatencyTimer] = 0xff;
+    this.#writable[PciConfig.InterruptLine] = 0xff;
+    options.bars.forEach((bar, i) => {
+      if (bar) put32(c, PciConfig.Bar0 + i * 4, bar.base | (bar.kind === "io" ? 1 : 0));
+    });
+    this.#chain(options.capabilities ?? []);
+    this.interrupt = {
+      set: (asserted) => {
+        c[PciConfig.Status] = (c[PciConfig.Status] & ~PciStatus.Interrupt) | (asserted ? PciStatus.Interrupt : 0);
+        line.set(asserted && (this.#command & PciCommand.InterruptDisable) === 0);
+      },
+    };
+    // The firmware's part: decode and mastering on, as a guest expects to find them.
+    if (options.bars.length > 0) this.write(PciConfig.Command, 2, PciCommand.IoSpace | PciCommand.MemorySpace);
+  }
+
+  get busMaster(): boolean {
+    return (this.#command & PciCommand.BusMaster) !== 0;
+  }
+
+  get #command(): number {
+    return this.#config[PciConfig.Command] | (this.#config[PciConfig.Command + 1] << 8);
+  }
+
+  detach(): void {
+    this.interrupt.set(false);
+    this.#map(0);
+    this.#removed();
+  }
+
+  read(register: number, width: Width): number {
+    let value = 0;
+    for (let i = width - 1; i >= 0; i--) value = value * 256 + (this.#config[register + i] ?? 0xff);
+    return value;
+  }
+
+  write(register: number, width: Width, value: number): void {
+    const bar = (register - PciConfig.Bar0) >> 2;
+    const isBar = register >= PciConfig.Bar0 && bar < 6;
+    for (let i = 0; i < width && register + i < 256; i++) {
+      const at = register + i;
+      const keep = isBar ? this.#barKeeps(bar, at & 3) : this.#writable[at];
+      this.#config[at] = (this.#config[at] & ~keep) | ((value >>> (8 * i)) & keep);
+    }
+    if (isBar || register <= PciConfig.Command + 1) this.#map(this.#command);
+  }
+
+  /** Sizing (§6.2.5.1): the low bits of a BAR, up to its size, stay as they are. */
+  #barKeeps(bar: number, byte: number): number {
+    const spec = this.#bars[bar];
+    return spec ? (~(spec.size - 1) >>> (8 * byte)) & 0xff : 0;
+  }
+
+  #map(command: number): void {
+    this.#bars.forEach((bar, i) => {
+      this.#mapped[i]?.();
+      this.#mapped[i] = null;
+      if (!bar) return;
+      const base = (this.read(PciConfig.Bar0 + i * 4, 4) & ~(bar.size - 1)) >>> 0;
+      const decoding = command & (bar.kind === "io" ? PciCommand.IoSpace : PciCommand.MemorySpace);
+      // A base of zero, or all ones while the guest sizes the BAR, claims nothing; nor does an overlap, as on a real bus.
+      if (!decoding || base === 0) return;
+      try {
+        this.#mapped[i] =
+          bar.kind === "io"
+            ? this.#machine.ports.register(base, bar.size, moved(bar, base))
+            : this.#machine.mmio.register(base, bar.size, bar.device);
+      } catch (error) {
+        if (!(error instanceof ParavaneError)) throw error;
+      }
+    });
+  }
+
+  #chain(capabilities: Uint8Array[]): void {
+    let at = 0x40;
+    let link: number = PciConfig.CapabilitiesPointer;
+    for (const capability of capabilities) {
+      this.#config.set(capability, at);
+      this.#config[link] = at;
+      link = at + 1;
+      at = (at + capability.length + 3) & ~3;
+      this.#config[PciConfig.Status] |= PciStatus.CapabilitiesList;
+    }
+    this.#config[link] = 0;
+  }
+}
+
+/** A port device always sees the ports it was made for, wherever the guest has moved its BAR. */
+function moved(bar: IoBar, base: number): PortDevice {
+  if (base === bar.base) return bar.device;
+  const delta = bar.base - base;
+  return {
+    readPort: (port, width) => bar.device.readPort(port + delta, width),
+    writePort: (port, width, value) => bar.device.writePort(port + delta, width, value),
+  };
+}
+
+function put16(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+}
+function put32(bytes: Uint8Array, at: number, value: number): void {
+  put16(bytes, at, value);
+  put16(bytes, at + 2, value >>> 16);
+}

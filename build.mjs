@@ -30,6 +30,7 @@ function sources(path) {
 
 /** Writes only what changed, so that nothing downstream rebuilds for nothing. */
 function write(path, text) {
+  mkdirSync(dirname(path), { recursive: true });
   if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeFileSync(path, text);
 }
 

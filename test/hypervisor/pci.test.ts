@@ -20,7 +20,10 @@ function attach() {
         kind: "io",
         size: 16,
         base: 0xe800,
-        device: { readPort: (port) => port & 0xff, writePort: (port, _w, value) => seen.push(`${port.toString(16)}=${value}`) },
+        device: {
+          readPort: (port) => port & 0xff,
+          writePort: (port, _w, value) => seen.push(`${port.toString(16)}=${value}`),
+        },
       },
     ],
     capabilities: [Uint8Array.of(9, 0, 4, 1), Uint8Array.of(9, 0, 4, 2)],

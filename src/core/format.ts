@@ -1,3 +1,4 @@
+import type { ParavaneError } from "./error.ts";
 import type { Flow } from "./flow.ts";
 import type { Store } from "./store.ts";
 
@@ -18,7 +19,7 @@ export const MapStop = {
   Done: 0,
   /** The extent list is full: use it, then call again. */
   Full: 1,
-  /** A metadata page is not cached: `Image.load(stopAt)`, then call again. */
+  /** A metadata page is not cached: `Image.load()`, then call again. */
   Miss: 2,
   /** A write meets a range with no place yet: `Image.allocate(offset, length)`, then call again. */
   Allocate: 3,
@@ -34,7 +35,7 @@ export type MapStop = (typeof MapStop)[keyof typeof MapStop];
 export interface Mapper {
   readonly maxRanges: number;
   setRange(index: number, offset: number, length: number, write: boolean): void;
-  /** Answers ranges 0..count-1 in order, until done or stopped. */
+  /** Answers ranges 0..count-1 in order, until done or stopped; called again, goes on where it stopped. */
   resolve(count: number): MapStop;
   /** Extents of the last `resolve`. They cover range after range without a gap. */
   readonly extentCount: number;
@@ -49,6 +50,8 @@ export interface Mapper {
   readonly stopLength: number;
   /** For `Miss`: which metadata page (the format's own key). */
   readonly stopKey: number;
+  /** For `Miss`: where in the store that page is. For `Corrupt`: where the entry points. */
+  readonly stopPosition: number;
 }
 
 /** An opened image: it answers where bytes are and never moves guest data. Offsets and sizes are bytes. */
@@ -57,19 +60,23 @@ export interface Image {
   readonly size: number;
   readonly sectorSize: number;
   readonly mapper: Mapper;
-  /** Brings the metadata page `key` (from `Mapper.stopKey`) into the cache. */
-  load(key: number): Flow;
+  /** Metadata waits in memory for `sync`. */
+  readonly dirty: boolean;
+  /** Right after `resolve` stopped with `Miss`: brings the metadata page `Mapper.stopKey` into the cache. */
+  load(): Flow;
+  /** Right after `resolve` stopped with `Corrupt`: what is wrong, naming the structure and its place. */
+  fault(): ParavaneError;
   /**
    * Gives [offset, offset + length) a place for data, zero-filled where the guest will not write; may give a longer range
    * one, or a shorter prefix. The entry that makes the place visible is written after what it points to.
    */
   allocate(offset: number, length: number): Flow;
   /**
-   * Makes whole allocation units inside the range read as zeros, if the format can say so in metadata. Returns the bytes
-   * done from `offset`; the engine writes zeros over the rest.
+   * Absent when the format cannot say "zeros" in metadata. Makes allocation units from `offset` on read as zeros; returns
+   * how many of the bytes from `offset` now do (0: the first unit cannot). The engine writes zeros over the rest.
    */
-  zero(offset: number, length: number): Flow<number>;
-  /** Writes metadata that is still only in memory; the engine flushes the store before and after. */
+  zero?(offset: number, length: number): Flow<number>;
+  /** Writes metadata that is still only in memory; the engine flushes the store before (what it points to) and after. */
   sync(): Flow;
   /** What `img info` shows: the format's own facts, JSON-safe. */
   describe(): Record<string, unknown>;

@@ -11,6 +11,8 @@ export interface Store {
   readonly name: string;
   readonly size: number;
   readonly readOnly: boolean;
+  /** `discard` gives space back; otherwise it writes zeros, and an advisory discard is better left alone. */
+  readonly releases: boolean;
   /** Fills every segment, in order, from consecutive bytes at `position`. @throws OUT_OF_RANGE past the end */
   readv(position: number, memory: Uint8Array, segments: SegmentList): Later<void>;
   /** Writes every segment, in order, to consecutive bytes at `position`, growing the store when it ends beyond. */

@@ -1,2 +1,3 @@
 // The whole ABI of the core on one page. Every export takes the linear address of a context the host has laid out (see
 // the *Field enums in spec/) and keeps no state of its own: one module serves any number of devices and guests.
+export { mapResolve } from "./map/resolve";

@@ -2,8 +2,10 @@ import { CORE_WASM } from "./core.gen.ts";
 import { instantiateSync } from "./loader.ts";
 
 /** The core's exports, as declared in assembly/index.ts. Addresses are linear and unsigned. */
-// biome-ignore lint/suspicious/noEmptyInterface: members arrive with each part of the core
-export interface CoreExports {}
+export interface CoreExports {
+  /** Answers the first `count` ranges of a map context; why it stopped (MapEnd). See assembly/spec/map.ts. */
+  mapResolve(ctx: number, count: number): number;
+}
 
 /** Bytes per WebAssembly page. */
 export const PAGE = 65536;

@@ -1,0 +1,275 @@
+import * as fs from "node:fs";
+import { type ErrorCode, ParavaneError } from "../../core/error.ts";
+import type { Later } from "../../core/flow.ts";
+import type { SegmentList } from "../../core/segments.ts";
+import type { Store } from "../../core/store.ts";
+
+export interface FileStoreOptions {
+  readOnly?: boolean;
+  /** Makes a new, empty file. @throws EXISTS when there is one already, unless `overwrite` */
+  create?: boolean;
+  /** With `create`: empties an existing file. */
+  overwrite?: boolean;
+  /** Does the work in Node's thread pool, so that the event loop goes on. Slower for small requests. */
+  async?: boolean;
+}
+
+/** Most segments handed to one system call (Linux: IOV_MAX is 1024). */
+const MAX_VECTOR = 512;
+/** From this many segments on, one vectored call is cheaper than a call for each. */
+const MIN_VECTOR = 3;
+const ZEROS = new Uint8Array(1 << 20);
+
+/** A regular file or block device of the host. Positional I/O only; no locking. Node only. */
+export class FileStore implements Store {
+  readonly name: string;
+  readonly readOnly: boolean;
+  readonly releases = false; // Node has no call that punches holes
+  readonly #fd: number;
+  readonly #io: Transfers;
+  #size: number;
+  #closed = false;
+
+  /** @throws ParavaneError NOT_FOUND, EXISTS, READ_ONLY (no permission to write), INVALID (not a file), IO */
+  constructor(path: string, options: FileStoreOptions = {}) {
+    this.name = path;
+    this.readOnly = options.readOnly ?? false;
+    const mode = this.readOnly ? "r" : options.create ? (options.overwrite ? "w+" : "wx+") : "r+";
+    try {
+      this.#fd = fs.openSync(path, mode);
+    } catch (thrown) {
+      throw fileError(thrown, path);
+    }
+    const stat = fs.fstatSync(this.#fd);
+    if (!stat.isFile() && !stat.isBlockDevice()) {
+      fs.closeSync(this.#fd);
+      throw new ParavaneError("INVALID", `${path} is not a regular file`, { file: path });
+    }
+    this.#size = stat.isFile() ? stat.size : deviceSize(this.#fd);
+    this.#io = options.async ? new PoolTransfers(this.#fd) : new DirectTransfers(this.#fd);
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  readv(position: number, memory: Uint8Array, segments: SegmentList): Later<void> {
+    this.#check(position, segments.total, this.#size);
+    return this.#typed(() => this.#io.move(false, position, views(memory, segments)), position, segments.total);
+  }
+
+  writev(position: number, memory: Uint8Array, segments: SegmentList): Later<void> {
+    return this.#write(position, views(memory, segments), segments.total);
+  }
+
+  flush(): Later<void> {
+    this.#check(0, 0, 0);
+    if (this.readOnly) return;
+    return this.#typed(() => this.#io.sync(), 0, 0);
+  }
+
+  discard(position: number, length: number): Later<void> {
+    this.#check(position, length, this.#size, true);
+    const zeros: Uint8Array[] = [];
+    for (let done = 0; done < length; done += ZEROS.length) zeros.push(ZEROS.subarray(0, length - done));
+    return this.#write(position, zeros, length);
+  }
+
+  resize(size: number): Later<void> {
+    this.#check(size, 0, Number.MAX_SAFE_INTEGER, true);
+    return then(
+      this.#typed(() => this.#io.truncate(size), size, 0),
+      () => {
+        this.#size = size;
+      },
+    );
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    fs.closeSync(this.#fd);
+  }
+
+  #write(position: number, from: Uint8Array[], length: number): Later<void> {
+    this.#check(position, length, Number.MAX_SAFE_INTEGER, true);
+    return then(
+      this.#typed(() => this.#io.move(true, position, from), position, length),
+      () => {
+        this.#size = Math.max(this.#size, position + length);
+      },
+    );
+  }
+
+  /** Runs it with the host's errors turned into ours. */
+  #typed(work: () => Later<void>, offset: number, length: number): Later<void> {
+    const context = { offset, length };
+    try {
+      const pending = work();
+      return pending?.catch((thrown) => {
+        throw fileError(thrown, this.name, context);
+      });
+    } catch (thrown) {
+      throw fileError(thrown, this.name, context);
+    }
+  }
+
+  #check(position: number, length: number, end: number, write = false): void {
+    const context = { file: this.name, offset: position, length };
+    if (this.#closed) throw new ParavaneError("CLOSED", `${this.name} is closed`, context);
+    if (write && this.readOnly) throw new ParavaneError("READ_ONLY", `${this.name} is open read-only`, context);
+    if (position < 0 || position + length > end) {
+      throw new ParavaneError("OUT_OF_RANGE", `${length} bytes at ${position} pass the end, ${end}`, context);
+    }
+  }
+}
+
+/** The system calls behind a store; they finish short transfers and throw the host's own errors. */
+interface Transfers {
+  /** Moves all of `buffers`, to (`write`) or from consecutive bytes at `position`. */
+  move(write: boolean, position: number, buffers: Uint8Array[]): Later<void>;
+  sync(): Later<void>;
+  truncate(size: number): Later<void>;
+}
+
+class DirectTransfers implements Transfers {
+  readonly #fd: number;
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  move(write: boolean, position: number, buffers: Uint8Array[]): void {
+    const fd = this.#fd;
+    for (let at = 0; at < buffers.length; ) {
+      let moved: number;
+      const vector = buffers.length - at >= MIN_VECTOR;
+      if (vector) {
+        const some = buffers.slice(at, at + MAX_VECTOR);
+        moved = write ? fs.writevSync(fd, some, position) : fs.readvSync(fd, some, position);
+      } else {
+        const one = buffers[at];
+        moved = write ? fs.writeSync(fd, one, 0, one.length, position) : fs.readSync(fd, one, 0, one.length, position);
+      }
+      if (moved === 0) throw shortTransfer(write, position);
+      position += moved;
+      at = skip(buffers, at, moved);
+    }
+  }
+  sync(): void {
+    fs.fdatasyncSync(this.#fd);
+  }
+  truncate(size: number): void {
+    fs.ftruncateSync(this.#fd, size);
+  }
+}
+
+class PoolTransfers implements Transfers {
+  readonly #fd: number;
+  constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  async move(write: boolean, position: number, buffers: Uint8Array[]): Promise<void> {
+    for (let at = 0; at < buffers.length; ) {
+      const some = at === 0 && buffers.length <= MAX_VECTOR ? buffers : buffers.slice(at, at + MAX_VECTOR);
+      const moved = await this.#once(write, position, some);
+      if (moved === 0) throw shortTransfer(write, position);
+      position += moved;
+      at = skip(buffers, at, moved);
+    }
+  }
+  sync(): Promise<void> {
+    return new Promise((resolve, reject) => fs.fdatasync(this.#fd, (error) => (error ? reject(error) : resolve())));
+  }
+  truncate(size: number): Promise<void> {
+    return new Promise((resolve, reject) =>
+      fs.ftruncate(this.#fd, size, (error) => (error ? reject(error) : resolve())),
+    );
+  }
+
+  /** Callbacks, because a FileHandle's promises cost three times as much. */
+  #once(write: boolean, position: number, buffers: Uint8Array[]): Promise<number> {
+    return new Promise((resolve, reject) => {
+      const done = (error: NodeJS.ErrnoException | null, moved: number) => (error ? reject(error) : resolve(moved));
+      if (buffers.length === 1) {
+        if (write) fs.write(this.#fd, buffers[0], 0, buffers[0].length, position, done);
+        else fs.read(this.#fd, buffers[0], 0, buffers[0].length, position, done);
+      } else if (write) fs.writev(this.#fd, buffers, position, done);
+      else fs.readv(this.#fd, buffers, position, done);
+    });
+  }
+}
+
+/** Drops `moved` bytes from the front of buffers[at…]; returns the index of the first that is left. */
+function skip(buffers: Uint8Array[], at: number, moved: number): number {
+  while (moved > 0) {
+    const { length } = buffers[at];
+    if (moved < length) {
+      buffers[at] = buffers[at].subarray(moved);
+      return at;
+    }
+    moved -= length;
+    at++;
+  }
+  return at;
+}
+
+function views(memory: Uint8Array, segments: SegmentList): Uint8Array[] {
+  const list: Uint8Array[] = [];
+  for (let i = 0; i < segments.count; i++) {
+    const start = segments.start(i);
+    list.push(memory.subarray(start, start + segments.length(i)));
+  }
+  return list;
+}
+
+function then(first: Later<void>, next: () => void): Later<void> {
+  return first ? first.then(next) : next();
+}
+
+/** A block device's stat says 0: reading tells where it ends. */
+function deviceSize(fd: number): number {
+  const probe = new Uint8Array(1);
+  let low = 0;
+  let high = 2 ** 50;
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    let moved = 0;
+    try {
+      moved = fs.readSync(fd, probe, 0, 1, middle);
+    } catch {}
+    if (moved === 1) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+function shortTransfer(write: boolean, position: number): ParavaneError {
+  if (write) return new ParavaneError("IO", `the host wrote nothing at ${position}`, { offset: position });
+  return new ParavaneError("OUT_OF_RANGE", `the file ends at ${position}: it has shrunk since it was opened`);
+}
+
+/** POSIX error names, by what they mean to us. */
+const CODES: Record<string, ErrorCode> = {
+  ENOENT: "NOT_FOUND",
+  ENOTDIR: "NOT_FOUND",
+  EEXIST: "EXISTS",
+  ENOSPC: "NO_SPACE",
+  EDQUOT: "NO_SPACE",
+  EFBIG: "NO_SPACE",
+  EROFS: "READ_ONLY",
+  EACCES: "READ_ONLY",
+  EPERM: "READ_ONLY",
+  EISDIR: "INVALID",
+  EIO: "MEDIA",
+  EBUSY: "BUSY",
+  ETXTBSY: "BUSY",
+};
+
+function fileError(thrown: unknown, file: string, context: object = {}): ParavaneError {
+  if (thrown instanceof ParavaneError) return thrown;
+  const { code = "", message = String(thrown) } = (thrown ?? {}) as NodeJS.ErrnoException;
+  const hint =
+    code === "EACCES" || code === "EROFS" ? "Open it read-only, or get the permission to write it" : undefined;
+  return new ParavaneError(CODES[code] ?? "IO", message, { file, ...context }, { cause: thrown, hint });
+}

@@ -1,0 +1,337 @@
+import { type Block, BlockRequest, Op, Status } from "../../core/block.ts";
+import { type AsyncCloseable, disposable } from "../../core/dispose.ts";
+import { ParavaneError } from "../../core/error.ts";
+import { type Flow, type Later, run, wait } from "../../core/flow.ts";
+import { ExtentKind, type Image, MapStop } from "../../core/format.ts";
+import { SegmentList } from "../../core/segments.ts";
+import type { Store } from "../../core/store.ts";
+import { Backing } from "./backing.ts";
+import { Lock } from "./lock.ts";
+import { fail } from "./status.ts";
+import { Transfers } from "./transfers.ts";
+
+export interface EngineOptions {
+  readOnly?: boolean;
+  /** What lies behind extents of kind `Backing`; the engine closes it. Zeros past its end, or when there is none. */
+  backing?: Block;
+}
+
+/** So many stops of the map in a row without a byte of progress mean a defect, not a guest's request. */
+const MAX_STALLS = 1000;
+const ZEROS = new Uint8Array(65536);
+/** Bytes of zeros written at a time where the format cannot say "zeros". */
+const ZERO_RUN = 1 << 20;
+
+/**
+ * The one read and write loop: asks the image where the bytes of a batch are, and moves them between the store and the
+ * requests' memory. Image metadata changes under a lock; data moves without.
+ */
+export class Engine implements Block, AsyncCloseable {
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
+  readonly image: Image;
+  readonly store: Store;
+  readonly readOnly: boolean;
+  readonly #backing: Backing;
+  readonly #lock = new Lock();
+  /** Batch states not in use. */
+  readonly #idle: Batch[] = [];
+  #copied = 0;
+  #active = 0;
+  #drained: (() => void) | null = null;
+  #closing: { result: Later<void> } | null = null;
+
+  constructor(image: Image, store: Store, options: EngineOptions = {}) {
+    this.image = image;
+    this.store = store;
+    this.readOnly = options.readOnly ?? store.readOnly;
+    this.#backing = new Backing(options.backing);
+  }
+
+  get size(): number {
+    return this.image.size;
+  }
+  get sectorSize(): number {
+    return this.image.sectorSize;
+  }
+  get copied(): number {
+    return this.#copied + this.#backing.copied;
+  }
+
+  submit(requests: readonly BlockRequest[]): Later<void> {
+    if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
+    this.#active++;
+    const pending = run(this.#serve(requests));
+    if (pending) return pending.then(() => this.#leave());
+    this.#leave();
+  }
+
+  close(): Later<void> {
+    if (!this.#closing) {
+      this.#closing = { result: undefined };
+      this.#closing.result = run(this.#close());
+    }
+    return this.#closing.result;
+  }
+
+  #leave(): void {
+    if (--this.#active === 0) this.#drained?.();
+  }
+
+  *#close(): Flow {
+    if (this.#active > 0) {
+      yield new Promise<void>((resolve) => {
+        this.#drained = resolve;
+      });
+    }
+    try {
+      if (!this.readOnly) yield* this.#durable();
+    } finally {
+      yield* wait(this.store.close());
+      yield* this.#backing.close();
+    }
+  }
+
+  *#serve(requests: readonly BlockRequest[]): Flow {
+    const batch = this.#idle.pop() ?? new Batch(this.store);
+    for (const request of requests) {
+      request.status = Status.Pending;
+      request.error = null;
+      const refusal = this.#refuse(request);
+      if (refusal) fail(request, refusal);
+      else if (request.op <= Op.Write) batch.add(request);
+      else {
+        // Everything but a transfer waits for what stands before it, and what follows waits for it.
+        yield* this.#move(batch);
+        try {
+          if (request.op === Op.Flush) yield* this.#durable();
+          else yield* this.#clear(batch, request);
+        } catch (thrown) {
+          fail(request, thrown);
+        }
+        finish(request);
+      }
+    }
+    yield* this.#move(batch);
+    this.#idle.push(batch);
+  }
+
+  /** Why the request cannot be carried out at all, or null. */
+  #refuse(request: BlockRequest): ParavaneError | null {
+    const { op, offset, length, segments, memory } = request;
+    if (op === Op.Flush) return null;
+    const context = { file: this.store.name, offset, length };
+    if (op > Op.WriteZeroes) return new ParavaneError("UNSUPPORTED", `there is no block operation ${op}`, context);
+    if (op !== Op.Read && this.readOnly) return new ParavaneError("READ_ONLY", "the disk is read-only", context);
+    if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) {
+      return new ParavaneError("OUT_OF_RANGE", `${length} bytes at ${offset} pass the end, ${this.size}`, context);
+    }
+    if (offset % this.sectorSize !== 0 || length % this.sectorSize !== 0) {
+      return new ParavaneError("INVALID", `not whole sectors of ${this.sectorSize} bytes`, context);
+    }
+    if (op > Op.Write) return null;
+    if (segments.total !== length) {
+      return new ParavaneError("INVALID", `segments hold ${segments.total} bytes of ${length}`, context);
+    }
+    for (let i = 0; i < segments.count; i++) {
+      if (segments.start(i) + segments.length(i) > memory.length) {
+        return new ParavaneError("INVALID", "a segment lies outside the request's memory", context);
+      }
+    }
+    return null;
+  }
+
+  /** Reads and writes: maps what is left of the batch, moves what is mapped, and again, until nothing is left. */
+  *#move(batch: Batch): Flow {
+    const { mapper } = this.image;
+    const { requests, transfers } = batch;
+    let stalls = 0;
+    let first = 0;
+    for (;;) {
+      while (first < requests.length && batch.left(first) === 0) first++;
+      if (first === requests.length) break;
+      const count = batch.setRanges(mapper, first);
+      const stop = mapper.resolve(count);
+      stalls = mapper.extentCount > 0 ? 0 : stalls + 1;
+      // The mapper belongs to whoever runs: what it answered must be used before this flow waits for anything.
+      const retry = this.#use(batch);
+      if (retry) {
+        yield retry;
+        continue;
+      }
+      if (stop === MapStop.Done || stop === MapStop.Full) continue;
+      const stopped = batch.ranges[mapper.stopRange];
+      if (stop === MapStop.Corrupt) batch.drop(stopped, this.image.fault());
+      else if (stalls > MAX_STALLS) {
+        batch.drop(stopped, new ParavaneError("IO", "the disk's map makes no progress", { offset: mapper.stopOffset }));
+      }
+      // Whoever held the lock may have done what this flow wants, so it resolves again instead of going on.
+      else if (this.#lock.held) yield this.#lock.released();
+      else {
+        const { stopOffset, stopLength } = mapper;
+        try {
+          if (stop === MapStop.Miss) yield* this.#lock.during(this.image.load());
+          else yield* this.#lock.during(this.image.allocate(stopOffset, stopLength));
+        } catch (thrown) {
+          batch.drop(stopped, thrown);
+        }
+      }
+    }
+    transfers.issue();
+    const inFlight = transfers.settled();
+    if (inFlight) yield inFlight;
+    this.#copied += batch.end();
+  }
+
+  /** Takes the extents of the last `resolve`. A promise: wait for it, then resolve again from where it got. */
+  #use(batch: Batch): Promise<unknown> | null {
+    const { mapper } = this.image;
+    for (let i = 0; i < mapper.extentCount; i++) {
+      const index = batch.ranges[mapper.extentRange(i)];
+      const request = batch.requests[index];
+      const from = batch.done[index];
+      const length = mapper.extentLength(i);
+      const kind = mapper.extentKind(i);
+      if (kind === ExtentKind.Data) {
+        const write = request.op === Op.Write;
+        const busy = batch.transfers.add(request, from, length, mapper.extentPosition(i), write);
+        if (busy) return busy;
+      } else if (kind === ExtentKind.Backing && this.#backing.block) {
+        batch.transfers.wait(this.#backing.read(request, from, length));
+      } else fillZeros(request, from, length);
+      batch.done[index] = from + length;
+    }
+    return null;
+  }
+
+  /** Discard and write-zeroes. Holes stay holes; a discard of data is taken only where that gives space back. */
+  *#clear(batch: Batch, request: BlockRequest): Flow {
+    const { mapper } = this.image;
+    const end = request.offset + request.length;
+    const advisory = request.op === Op.Discard;
+    let stalls = 0;
+    for (let at = request.offset; at < end; ) {
+      if (this.#lock.held) {
+        yield this.#lock.released();
+        continue;
+      }
+      const zeroed = this.image.zero ? yield* this.#lock.during(this.image.zero(at, end - at)) : 0;
+      if (zeroed > 0) {
+        at += zeroed;
+        continue;
+      }
+      mapper.setRange(0, at, end - at, false);
+      const stop = mapper.resolve(1);
+      if (mapper.extentCount > 0) {
+        const kind = mapper.extentKind(0);
+        const length = mapper.extentLength(0);
+        if (kind === ExtentKind.Data) {
+          if (!advisory || this.store.releases) yield* wait(this.store.discard(mapper.extentPosition(0), length));
+        } else if (kind === ExtentKind.Backing && this.#backing.block && !advisory) {
+          yield* this.#writeZeros(batch, at, length);
+        }
+        at += length;
+        stalls = 0;
+      } else if (stop === MapStop.Corrupt) throw this.image.fault();
+      else if (++stalls > MAX_STALLS) throw new ParavaneError("IO", "the disk's map makes no progress", { offset: at });
+      else yield* this.#lock.during(this.image.load());
+    }
+  }
+
+  *#writeZeros(batch: Batch, offset: number, length: number): Flow {
+    for (let at = 0; at < length; at += ZERO_RUN) {
+      const request = new BlockRequest();
+      request.op = Op.Write;
+      request.offset = offset + at;
+      request.length = Math.min(ZERO_RUN, length - at);
+      request.memory = ZEROS;
+      for (let left = request.length; left > 0; left -= ZEROS.length) {
+        request.segments.push(0, Math.min(left, ZEROS.length));
+      }
+      batch.add(request);
+      yield* this.#move(batch);
+      if (request.error) throw request.error;
+    }
+  }
+
+  /** Data first, then the metadata that makes it visible, each durable before the next. */
+  *#durable(): Flow {
+    if (this.readOnly) return;
+    while (this.#lock.held) yield this.#lock.released();
+    yield* this.#lock.during(this.#flush());
+  }
+
+  *#flush(): Flow {
+    if (this.image.dirty) {
+      yield* wait(this.store.flush());
+      yield* this.image.sync();
+    }
+    yield* wait(this.store.flush());
+  }
+}
+disposable(Engine.prototype);
+
+/** The transfers of one submit, as far as they have got. */
+class Batch {
+  readonly requests: BlockRequest[] = [];
+  /** Bytes of each request answered so far. */
+  readonly done: number[] = [];
+  /** Which request each of the mapper's ranges is. */
+  readonly ranges: number[] = [];
+  readonly transfers: Transfers;
+
+  constructor(store: Store) {
+    this.transfers = new Transfers(store);
+  }
+
+  add(request: BlockRequest): void {
+    this.done[this.requests.length] = 0;
+    this.requests.push(request);
+  }
+
+  left(index: number): number {
+    return this.requests[index].length - this.done[index];
+  }
+
+  /** Hands the mapper what is left, from request `first` on; returns the number of ranges. */
+  setRanges(mapper: Image["mapper"], first: number): number {
+    let count = 0;
+    for (let i = first; i < this.requests.length && count < mapper.maxRanges; i++) {
+      const left = this.left(i);
+      if (left === 0) continue;
+      const request = this.requests[i];
+      this.ranges[count] = i;
+      mapper.setRange(count++, request.offset + this.done[i], left, request.op === Op.Write);
+    }
+    return count;
+  }
+
+  /** Gives request `index` up. */
+  drop(index: number, thrown: unknown): void {
+    fail(this.requests[index], thrown);
+    this.done[index] = this.requests[index].length;
+  }
+
+  /** Finishes the requests; returns the bytes moved for them. */
+  end(): number {
+    for (const request of this.requests) finish(request);
+    this.requests.length = 0;
+    const { copied } = this.transfers;
+    this.transfers.copied = 0;
+    return copied;
+  }
+}
+
+function finish(request: BlockRequest): void {
+  if (request.status === Status.Pending) request.status = Status.Ok;
+}
+
+const scratch = new SegmentList();
+
+function fillZeros(request: BlockRequest, from: number, length: number): void {
+  scratch.clear();
+  scratch.pushSlice(request.segments, from, length);
+  for (let i = 0; i < scratch.count; i++) {
+    const start = scratch.start(i);
+    request.memory.fill(0, start, start + scratch.length(i));
+  }
+}

@@ -1,0 +1,121 @@
+import type { Block } from "../../core/block.ts";
+import type { AsyncCloseable } from "../../core/dispose.ts";
+import { ParavaneError } from "../../core/error.ts";
+import { type Flow, wait } from "../../core/flow.ts";
+import type { CreateOptions, Format, OpenOptions } from "../../core/format.ts";
+import { SegmentList } from "../../core/segments.ts";
+import type { Store } from "../../core/store.ts";
+import { FORMATS } from "../format/index.ts";
+import { raw } from "../format/raw.ts";
+import { Engine } from "./engine.ts";
+
+/** An open disk image. */
+export interface Disk extends Block, AsyncCloseable {
+  /** The image format's name, such as "vhd". */
+  readonly format: string;
+  /** The format's own facts about the image, JSON-safe. */
+  describe(): Record<string, unknown>;
+}
+
+export interface OpenDiskOptions extends OpenOptions {
+  /** The format's name; found out from the content when absent. */
+  format?: string;
+  signal?: AbortSignal;
+}
+
+export interface CreateDiskOptions extends CreateOptions {
+  format: string;
+  signal?: AbortSignal;
+}
+
+/**
+ * Opens the image in `store`; the disk owns the store from then on, and `close()` closes both. When opening fails the
+ * store is left open.
+ * @throws ParavaneError CORRUPT, UNSUPPORTED, INVALID (no such format), READ_ONLY, ABORTED, and what the store throws
+ */
+export async function openDisk(store: Store, options: OpenDiskOptions = {}): Promise<Disk> {
+  const { format: name, signal, ...rest } = options;
+  const readOnly = options.readOnly ?? store.readOnly;
+  if (!readOnly && store.readOnly) {
+    throw new ParavaneError("READ_ONLY", `${store.name} cannot be written`, { file: store.name });
+  }
+  return drive(open(store, name, { ...rest, readOnly }), signal);
+}
+
+/**
+ * Writes a new, empty image into an empty store and opens it.
+ * @throws ParavaneError EXISTS (the store is not empty), INVALID, NO_SPACE, ABORTED, and what the store throws
+ */
+export async function createDisk(store: Store, options: CreateDiskOptions): Promise<Disk> {
+  const { format: name, signal, ...rest } = options;
+  if (store.size > 0) {
+    throw new ParavaneError("EXISTS", `${store.name} is not empty`, { file: store.name });
+  }
+  return drive(create(store, formatNamed(name), rest), signal);
+}
+
+/** @throws ParavaneError INVALID */
+export function formatNamed(name: string): Format {
+  const format = FORMATS.find((candidate) => candidate.name === name);
+  if (format) return format;
+  const known = FORMATS.map((candidate) => candidate.name).join(", ");
+  throw new ParavaneError("INVALID", `there is no disk format "${name}"`, {}, { hint: `Known: ${known}` });
+}
+
+function* create(store: Store, format: Format, options: CreateOptions): Flow<Disk> {
+  yield* format.create(store, options);
+  yield* wait(store.flush());
+  return new ImageDisk(yield* format.open(store, {}), store);
+}
+
+function* open(store: Store, name: string | undefined, options: OpenOptions): Flow<Disk> {
+  const format = name === undefined ? yield* probe(store) : formatNamed(name);
+  if (name === undefined && format === raw) {
+    options.onWarning?.(`${store.name} has no image header that is known: taken as a raw disk`);
+  }
+  return new ImageDisk(yield* format.open(store, options), store, options);
+}
+
+/** The format that is surest of the store's first and last sector; raw, when no other claims it. */
+function* probe(store: Store): Flow<Format> {
+  const length = Math.min(512, store.size);
+  const head = new Uint8Array(length);
+  const tail = new Uint8Array(length);
+  yield* wait(store.readv(0, head, SegmentList.of(0, length)));
+  yield* wait(store.readv(store.size - length, tail, SegmentList.of(0, length)));
+  let best: Format = raw;
+  for (const format of FORMATS) if (format.probe(head, tail) > best.probe(head, tail)) best = format;
+  return best;
+}
+
+class ImageDisk extends Engine implements Disk {
+  get format(): string {
+    return this.image.format;
+  }
+  describe(): Record<string, unknown> {
+    return { ...this.image.describe(), store: this.store.name, readOnly: this.readOnly };
+  }
+}
+
+/** Runs a flow; the signal stops it before its next step. */
+async function drive<T>(flow: Flow<T>, signal: AbortSignal | undefined): Promise<T> {
+  const check = () => {
+    if (!signal?.aborted) return;
+    throw new ParavaneError("ABORTED", "the caller gave up", {}, { cause: signal.reason });
+  };
+  check();
+  for (let step = flow.next(); ; ) {
+    if (step.done) return step.value;
+    const outcome = await step.value.then(
+      (value) => ({ value }),
+      (thrown: unknown) => ({ thrown }),
+    );
+    try {
+      check();
+    } catch (aborted) {
+      flow.return(undefined as T);
+      throw aborted;
+    }
+    step = "thrown" in outcome ? flow.throw(outcome.thrown) : flow.next(outcome.value);
+  }
+}

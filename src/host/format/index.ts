@@ -1,0 +1,5 @@
+import type { Format } from "../../core/format.ts";
+import { raw } from "./raw.ts";
+
+/** Every image format, those with a signature first; raw, which anything is, last. */
+export const FORMATS: readonly Format[] = [raw];

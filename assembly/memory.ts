@@ -53,7 +53,7 @@ export function pushRequest(
   op: u32,
   status: u32,
   offset: f64,
-  length: u32,
+  length: f64,
   firstSegment: u32,
   tag: u32,
 ): usize {
@@ -62,7 +62,7 @@ export function pushRequest(
   store<u32>(at, op, RequestField.Op);
   store<u32>(at, status, RequestField.Status);
   store<f64>(at, offset, RequestField.Offset);
-  store<u32>(at, length, RequestField.Length);
+  store<f64>(at, length, RequestField.Length);
   store<u32>(at, firstSegment, RequestField.FirstSegment);
   store<u32>(at, load<u32>(table, TableField.SegmentCount) - firstSegment, RequestField.Segments);
   store<u32>(at, tag, RequestField.Tag);

@@ -24,19 +24,19 @@ export const enum RequestField {
   Status = 4,
   /** f64, bytes into the disk. */
   Offset = 8,
-  /** Bytes. */
+  /** f64, bytes: one discard may cover a whole disk. */
   Length = 16,
   /** Index of its first segment record. */
-  FirstSegment = 20,
-  Segments = 24,
+  FirstSegment = 24,
+  Segments = 28,
   /** The transport's own handle: a ring slot, a descriptor head. */
-  Tag = 28,
+  Tag = 32,
   /** Transport-private. */
-  Private0 = 32,
-  Private1 = 36,
-  Private2 = 40,
-  Private3 = 44,
-  Size = 48,
+  Private0 = 36,
+  Private1 = 40,
+  Private2 = 44,
+  Private3 = 48,
+  Size = 56,
 }
 
 export const enum SegmentField {

@@ -4,6 +4,7 @@ export type ErrorCode =
   | "BUSY" // somebody else holds the resource
   | "CLOSED" // used after close()
   | "CORRUPT" // a structure on disk contradicts its specification
+  | "DENIED" // the caller's domain has no right to it
   | "EXISTS" // would overwrite something
   | "INVALID" // an argument or option that can never work
   | "IO" // the host failed the operation for a reason of its own

@@ -60,7 +60,7 @@ export class RequestTable {
     request.status = u32[at + RequestField.Status / 4] as Status;
     request.error = null;
     request.offset = f64[(at + RequestField.Offset / 4) >>> 1];
-    request.length = u32[at + RequestField.Length / 4];
+    request.length = f64[(at + RequestField.Length / 4) >>> 1];
     request.memory = u8;
     request.tag = index;
     request.segments.clear();
@@ -85,7 +85,7 @@ export class RequestTable {
     u32[at + RequestField.Op / 4] = request.op;
     u32[at + RequestField.Status / 4] = Status.Pending;
     f64[(at + RequestField.Offset / 4) >>> 1] = request.offset;
-    u32[at + RequestField.Length / 4] = request.length;
+    f64[(at + RequestField.Length / 4) >>> 1] = request.length;
     u32[at + RequestField.FirstSegment / 4] = segment;
     u32[at + RequestField.Segments / 4] = request.segments.count;
     u32[at + RequestField.Tag / 4] = tag;

@@ -49,6 +49,13 @@ export class GuestCpu {
       trap.interrupts.unhold();
     }
   }
+  /** Interrupts wait from `cli` to the matching `sti`; the two nest. */
+  cli(): void {
+    this.#machine.trap.interrupts.hold();
+  }
+  sti(): void {
+    this.#machine.trap.interrupts.unhold();
+  }
   onInterrupt(line: number, handler: () => void): Release {
     return this.#machine.trap.interrupts.handle(line, handler);
   }

@@ -5,6 +5,17 @@ import { instantiateSync } from "./loader.ts";
 export interface CoreExports {
   /** Answers the first `count` ranges of a map context; why it stopped (MapEnd). See assembly/spec/map.ts. */
   mapResolve(ctx: number, count: number): number;
+  /** Power-on or hardware reset of one IDE channel; see assembly/spec/ide.ts. */
+  ideReset(ctx: number): void;
+  /** A guest's access to a channel register (AtaRegister); a write returns IdeEvent bits, a read leaves them in its ctx. */
+  ideRead(ctx: number, register: number, width: number): number;
+  ideWrite(ctx: number, register: number, width: number, value: number): number;
+  /** Walks the PRD table of the DMA command under way: 1 with its request in the table, 0 when the command has ended. */
+  idePrd(ctx: number, busMaster: number): number;
+  /** Fills the buffer with the selected drive's IDENTIFY data. */
+  ideIdentify(ctx: number): void;
+  /** The host has done what an event asked for: BlockStatus, failing sector or -1. Returns IdeEvent bits. */
+  ideFinish(ctx: number, status: number, lba: number): number;
 }
 
 /** Bytes per WebAssembly page. */

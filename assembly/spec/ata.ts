@@ -1,0 +1,215 @@
+// biome-ignore-all lint/suspicious/noDuplicateEnumValues: a register that is read has another name when written
+// ATA/ATAPI-6 (T13/1410D) unless another document is named; "BMIDE" is Programming Interface for Bus Master IDE
+// Controller, revision 1.0. Values only: what they mean to our device is in assembly/ide and src/host/device/ide.
+
+/** §5.1, and BMIDE §2: registers of one channel, numbered as this package passes them. Reads and writes may differ. */
+export const enum AtaRegister {
+  Data = 0,
+  /** Error when read, Features when written. */
+  Error = 1,
+  Features = 1,
+  Count = 2,
+  LbaLow = 3,
+  LbaMid = 4,
+  LbaHigh = 5,
+  Device = 6,
+  /** Status when read (and INTRQ falls), Command when written. */
+  Status = 7,
+  Command = 7,
+  /** Alternate Status when read, Device Control when written. */
+  AltStatus = 8,
+  Control = 8,
+  BmCommand = 16,
+  BmStatus = 18,
+  /** Four bytes: address of the PRD table. */
+  BmTable = 20,
+}
+
+/** PIIX3 data sheet, §2.3: where the two channels stand in port space, and their interrupt lines. */
+export const enum AtaPort {
+  PrimaryCommand = 0x1f0,
+  PrimaryControl = 0x3f6,
+  PrimaryInterrupt = 14,
+  SecondaryCommand = 0x170,
+  SecondaryControl = 0x376,
+  SecondaryInterrupt = 15,
+}
+
+/** §7.15. */
+export const enum AtaStatus {
+  Error = 0x01,
+  DataRequest = 0x08,
+  /** ATA-3 "drive seek complete"; later drives go on setting it. */
+  SeekComplete = 0x10,
+  DeviceFault = 0x20,
+  Ready = 0x40,
+  Busy = 0x80,
+}
+
+/** §7.9. */
+export const enum AtaError {
+  Abort = 0x04,
+  IdNotFound = 0x10,
+  Uncorrectable = 0x40,
+  /** §9.16, table 26: not an error but a diagnostic code. */
+  DiagnosticPassed = 0x01,
+}
+
+/** §7.8. */
+export const enum AtaControl {
+  InterruptDisable = 0x02,
+  SoftwareReset = 0x04,
+  /** "High order byte": read the previous contents of the task file. */
+  HighOrder = 0x80,
+}
+
+/** §7.10. */
+export const enum AtaDevice {
+  Head = 0x0f,
+  Second = 0x10,
+  Lba = 0x40,
+  /** Bits 7 and 5, obsolete and always one. */
+  Obsolete = 0xa0,
+}
+
+/** Annex A, table A.1. */
+export const enum AtaCommand {
+  Nop = 0x00,
+  Recalibrate = 0x10,
+  ReadSectors = 0x20,
+  ReadSectorsOnce = 0x21,
+  ReadSectorsExt = 0x24,
+  ReadDmaExt = 0x25,
+  ReadNativeMaxExt = 0x27,
+  ReadMultipleExt = 0x29,
+  WriteSectors = 0x30,
+  WriteSectorsOnce = 0x31,
+  WriteSectorsExt = 0x34,
+  WriteDmaExt = 0x35,
+  WriteMultipleExt = 0x39,
+  ReadVerify = 0x40,
+  ReadVerifyOnce = 0x41,
+  ReadVerifyExt = 0x42,
+  Seek = 0x70,
+  ExecuteDiagnostic = 0x90,
+  InitializeParameters = 0x91,
+  StandbyImmediateOld = 0x94,
+  IdleImmediateOld = 0x95,
+  StandbyOld = 0x96,
+  IdleOld = 0x97,
+  CheckPowerOld = 0x98,
+  SleepOld = 0x99,
+  ReadMultiple = 0xc4,
+  WriteMultiple = 0xc5,
+  SetMultiple = 0xc6,
+  ReadDma = 0xc8,
+  ReadDmaOnce = 0xc9,
+  WriteDma = 0xca,
+  WriteDmaOnce = 0xcb,
+  StandbyImmediate = 0xe0,
+  IdleImmediate = 0xe1,
+  Standby = 0xe2,
+  Idle = 0xe3,
+  CheckPower = 0xe5,
+  Sleep = 0xe6,
+  FlushCache = 0xe7,
+  FlushCacheExt = 0xea,
+  Identify = 0xec,
+  SetFeatures = 0xef,
+  ReadNativeMax = 0xf8,
+}
+
+/** §8.46, table 52: subcommands of SET FEATURES, in the Features register. */
+export const enum AtaFeature {
+  EnableWriteCache = 0x02,
+  SetTransferMode = 0x03,
+  DisableReadAhead = 0x55,
+  KeepOnReset = 0x66,
+  DisableWriteCache = 0x82,
+  EnableReadAhead = 0xaa,
+  RevertOnReset = 0xcc,
+}
+
+/** §8.46.11, table 53: upper five bits of the transfer mode; the lower three are the mode's number. */
+export const enum AtaTransfer {
+  PioDefault = 0x00,
+  PioFlow = 0x08,
+  SingleWordDma = 0x10,
+  MultiWordDma = 0x20,
+  UltraDma = 0x40,
+  Kind = 0xf8,
+  Mode = 0x07,
+}
+
+/** §9.12: what a reset or a diagnostic leaves in LBA mid (low byte) and high (high byte). */
+export const enum AtaSignature {
+  Disk = 0x0000,
+  Packet = 0xeb14,
+}
+
+/** §8.15.8: words of the IDENTIFY DEVICE data. */
+export const enum AtaIdentify {
+  Configuration = 0,
+  Cylinders = 1,
+  Heads = 3,
+  SectorsPerTrack = 6,
+  Serial = 10,
+  Firmware = 23,
+  Model = 27,
+  MaximumMultiple = 47,
+  Capabilities = 49,
+  PioTiming = 51,
+  DmaTiming = 52,
+  ValidWords = 53,
+  CurrentCylinders = 54,
+  CurrentHeads = 55,
+  CurrentSectorsPerTrack = 56,
+  CurrentCapacity = 57,
+  CurrentMultiple = 59,
+  Capacity28 = 60,
+  SingleWordDma = 62,
+  MultiWordDma = 63,
+  PioModes = 64,
+  MinimumDmaCycle = 65,
+  RecommendedDmaCycle = 66,
+  MinimumPioCycle = 67,
+  MinimumPioCycleFlow = 68,
+  MajorVersion = 80,
+  MinorVersion = 81,
+  Supported82 = 82,
+  Supported83 = 83,
+  Supported84 = 84,
+  Enabled85 = 85,
+  Enabled86 = 86,
+  Enabled87 = 87,
+  UltraDma = 88,
+  HardwareReset = 93,
+  Capacity48 = 100,
+  SectorSize = 106,
+}
+
+/** BMIDE §2.1. */
+export const enum BmCommand {
+  Start = 0x01,
+  /** Direction: one is device to memory. */
+  ToMemory = 0x08,
+  Writable = 0x09,
+}
+
+/** BMIDE §2.2. */
+export const enum BmStatus {
+  Active = 0x01,
+  Error = 0x02,
+  Interrupt = 0x04,
+  /** Bits the firmware sets for the operating system's benefit: drive 0 and 1 are DMA capable. */
+  Capable = 0x60,
+}
+
+/** BMIDE §1.2: a physical region descriptor is 8 bytes; a table has at most 512. */
+export const enum Prd {
+  Size = 8,
+  Entries = 512,
+  /** Byte count: 16 bits, bit 0 ignored, 0 means 64 KiB. */
+  Count = 0xfffe,
+  EndOfTable = 0x80000000,
+}

@@ -62,6 +62,10 @@ export interface Image {
   readonly mapper: Mapper;
   /** Metadata waits in memory for `sync`. */
   readonly dirty: boolean;
+  /** For an image that holds only what differs from another. It must not be read without that. */
+  readonly parent?: ParentReference;
+  /** What children note of this image, to know it again; changes when its content does, where the format says so. */
+  readonly identity?: string;
   /** Right after `resolve` stopped with `Miss`: brings the metadata page `Mapper.stopKey` into the cache. */
   load(): Flow;
   /** Right after `resolve` stopped with `Corrupt`: what is wrong, naming the structure and its place. */
@@ -78,8 +82,22 @@ export interface Image {
   zero?(offset: number, length: number): Flow<number>;
   /** Writes metadata that is still only in memory; the engine flushes the store before (what it points to) and after. */
   sync(): Flow;
+  /** Before the first write, discard or zeroing since it was opened: notes on disk, durably, that the image changes. */
+  begin?(): Flow;
+  /** After the last flush, if `begin` was called: notes on disk, durably, that nothing is left to repair. */
+  finish?(): Flow;
   /** What `img info` shows: the format's own facts, JSON-safe. */
   describe(): Record<string, unknown>;
+}
+
+/** How an image names the one that it is based on. */
+export interface ParentReference {
+  /** Where it may be, best guess first, as written in the image: another host's paths, relative ones, or a URL. */
+  readonly paths: readonly string[];
+  /** The parent's format, where the image says it. */
+  readonly format?: string;
+  /** One of these is the right parent's `Image.identity`; empty when the format does not say. */
+  readonly identities: readonly string[];
 }
 
 export interface OpenOptions {

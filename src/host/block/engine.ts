@@ -1,6 +1,6 @@
 import { type Block, BlockRequest, Op, Status } from "../../core/block.ts";
 import { type AsyncCloseable, disposable } from "../../core/dispose.ts";
-import { ParavaneError } from "../../core/error.ts";
+import { asParavaneError, ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
 import { ExtentKind, type Image, MapStop } from "../../core/format.ts";
 import { SegmentList } from "../../core/segments.ts";
@@ -37,6 +37,8 @@ export class Engine implements Block, AsyncCloseable {
   readonly #idle: Batch[] = [];
   #copied = 0;
   #active = 0;
+  /** The image knows that it is being changed. */
+  #begun = false;
   #drained: (() => void) | null = null;
   #closing: { result: Later<void> } | null = null;
 
@@ -85,6 +87,7 @@ export class Engine implements Block, AsyncCloseable {
     }
     try {
       if (!this.readOnly) yield* this.#durable();
+      if (this.#begun && this.image.finish) yield* this.image.finish();
     } finally {
       yield* wait(this.store.close());
       yield* this.#backing.close();
@@ -96,7 +99,7 @@ export class Engine implements Block, AsyncCloseable {
     for (const request of requests) {
       request.status = Status.Pending;
       request.error = null;
-      const refusal = this.#refuse(request);
+      const refusal = this.#refuse(request) ?? (yield* this.#begin(request.op));
       if (refusal) fail(request, refusal);
       else if (request.op <= Op.Write) batch.add(request);
       else {
@@ -113,6 +116,20 @@ export class Engine implements Block, AsyncCloseable {
     }
     yield* this.#move(batch);
     this.#idle.push(batch);
+  }
+
+  /** Before the first change; why the image cannot be changed, or null. */
+  *#begin(op: Op): Flow<ParavaneError | null> {
+    if (this.#begun || op === Op.Read || op === Op.Flush) return null;
+    while (this.#lock.held) yield this.#lock.released();
+    if (this.#begun) return null;
+    try {
+      if (this.image.begin) yield* this.#lock.during(this.image.begin());
+      this.#begun = true;
+      return null;
+    } catch (thrown) {
+      return asParavaneError(thrown);
+    }
   }
 
   /** Why the request cannot be carried out at all, or null. */

@@ -2,7 +2,7 @@ import type { Block } from "../../core/block.ts";
 import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, wait } from "../../core/flow.ts";
-import type { CreateOptions, Format, OpenOptions } from "../../core/format.ts";
+import type { CreateOptions, Format, Image, OpenOptions } from "../../core/format.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
@@ -20,6 +20,8 @@ export interface Disk extends Block, AsyncCloseable {
 export interface OpenDiskOptions extends OpenOptions {
   /** The format's name; found out from the content when absent. */
   format?: string;
+  /** The parent of an image that has one; the disk closes it. Its identity is checked where both formats keep one. */
+  backing?: Block;
   signal?: AbortSignal;
 }
 
@@ -68,12 +70,37 @@ function* create(store: Store, format: Format, options: CreateOptions): Flow<Dis
   return new ImageDisk(yield* format.open(store, {}), store);
 }
 
-function* open(store: Store, name: string | undefined, options: OpenOptions): Flow<Disk> {
+function* open(store: Store, name: string | undefined, options: OpenOptions & { backing?: Block }): Flow<Disk> {
   const format = name === undefined ? yield* probe(store) : formatNamed(name);
   if (name === undefined && format === raw) {
     options.onWarning?.(`${store.name} has no image header that is known: taken as a raw disk`);
   }
-  return new ImageDisk(yield* format.open(store, options), store, options);
+  const { backing, ...rest } = options;
+  const image = yield* format.open(store, rest);
+  checkParent(image, store, backing);
+  return new ImageDisk(image, store, options);
+}
+
+/** An image with a parent is never read without it, nor over a disk that is known to be another. */
+function checkParent({ parent, format }: Image, store: Store, backing: Block | undefined): void {
+  const context = { file: store.name, structure: "parent locator", paths: parent?.paths };
+  if (!parent) {
+    if (!backing) return;
+    throw new ParavaneError("INVALID", `${store.name} has no parent, but one was given`, context);
+  }
+  const named = parent.paths[0] ?? "(unnamed)";
+  if (!backing) {
+    throw new ParavaneError("NOT_FOUND", `this ${format} image needs its parent, ${named}`, context, {
+      hint: "Open the parent first and give it as `backing`",
+    });
+  }
+  const identity = backing instanceof ImageDisk ? backing.image.identity : undefined;
+  if (identity === undefined || parent.identities.length === 0 || parent.identities.includes(identity)) return;
+  throw new ParavaneError("CORRUPT", `the parent is another disk than ${named}, or was changed`, {
+    ...context,
+    identity,
+    expected: parent.identities,
+  });
 }
 
 /** The format that is surest of the store's first and last sector; raw, when no other claims it. */

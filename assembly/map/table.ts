@@ -62,10 +62,12 @@ function bitmapRun(ctx: usize, index: u32, start: u64, data: u64, within: u64, l
   // Up to 64 sectors a step: those equal to the first become ones, so the run is as long as the leading ones.
   const flip: u64 = set ? 0 : u64.MAX_VALUE;
   let next = first;
-  do {
+  while (true) {
     const word = bswap<u64>(load<u64>(page + ((next >> 6) << 3))) ^ flip;
-    next += <u32>clz<u64>(~(word << (<u64>(next & 63))));
-  } while (next < end && (next & 63) === 0);
+    const step = <u32>clz<u64>(~(word << (<u64>(next & 63))));
+    next += step;
+    if (step === 0 || next >= end || (next & 63) !== 0) break;
+  }
   const run = min<u64>(length, ((<u64>(min<u32>(next, end) - first)) << unit) - inside);
   if (set) return answer(ctx, MapExtent.Data, data + within, run);
   return answer(ctx, load<u32>(ctx, MapField.Hole), 0, run);

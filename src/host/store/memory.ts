@@ -26,7 +26,9 @@ export class MemoryStore implements Store {
     if (typeof content === "number") return;
     this.#each(0, content.length, (chunk, from, length, done) => {
       const bytes = content.subarray(done, done + length);
-      if (bytes.some((byte) => byte !== 0)) this.#chunk(chunk).set(bytes, from);
+      let last = bytes.length;
+      while (last > 0 && bytes[last - 1] === 0) last--;
+      if (last > 0) this.#chunk(chunk).set(bytes, from);
     });
   }
 

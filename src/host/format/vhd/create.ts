@@ -1,0 +1,58 @@
+import { ParavaneError } from "../../../core/error.ts";
+import { type Flow, wait } from "../../../core/flow.ts";
+import type { CreateOptions } from "../../../core/format.ts";
+import { SegmentList } from "../../../core/segments.ts";
+import type { Store } from "../../../core/store.ts";
+import { buildFooter, DiskType, FOOTER_BYTES, MAX_SIZE, NO_OFFSET, SECTOR } from "./footer.ts";
+import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, UNUSED } from "./header.ts";
+
+export interface VhdCreateOptions extends CreateOptions {
+  /** "dynamic" (grows as it is written) or "fixed". */
+  subformat?: "dynamic" | "fixed";
+  /** Bytes that a dynamic disk grows by: a power of two from 4 KiB to 256 MiB. 2 MiB is what every product reads. */
+  blockSize?: number;
+  /** 16 bytes; random when absent. */
+  uuid?: Uint8Array;
+  /** Seconds since 1970; now when absent. */
+  time?: number;
+}
+
+export function* createVhd(store: Store, options: CreateOptions): Flow {
+  const { size: wanted, subformat = "dynamic", blockSize = DEFAULT_BLOCK, ...more } = options as VhdCreateOptions;
+  const { uuid = crypto.getRandomValues(new Uint8Array(16)), time = Date.now() / 1000, ...rest } = more;
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined)
+    throw invalid(`VHDs have no option "${unknown}"`, "Known: subformat, blockSize, uuid, time");
+  if (!Number.isSafeInteger(wanted) || wanted <= 0 || wanted > MAX_SIZE) {
+    throw invalid(`a VHD cannot be ${wanted} bytes`, `Give 1 to ${MAX_SIZE}`);
+  }
+  if (!Number.isSafeInteger(blockSize) || blockSize < 4096 || blockSize > 2 ** 28 || blockSize & (blockSize - 1)) {
+    throw invalid(`a VHD block cannot be ${blockSize} bytes`, "Give a power of two from 4096 to 268435456");
+  }
+  if (uuid.length !== 16) throw invalid(`a UUID has 16 bytes, not ${uuid.length}`);
+  const size = Math.ceil(wanted / SECTOR) * SECTOR;
+
+  if (subformat === "fixed") {
+    yield* wait(store.resize(size));
+    yield* put(store, size, buildFooter({ size, dataOffset: NO_OFFSET, type: DiskType.Fixed, uuid, time }));
+  } else if (subformat === "dynamic") {
+    const dataOffset = BigInt(FOOTER_BYTES);
+    const footer = buildFooter({ size, dataOffset, type: DiskType.Dynamic, uuid, time });
+    const entries = Math.ceil(size / blockSize);
+    const tablePosition = FOOTER_BYTES + HEADER_BYTES;
+    const table = new Uint8Array(Math.ceil((entries * 4) / SECTOR) * SECTOR).fill(UNUSED & 0xff);
+    yield* put(store, tablePosition, table);
+    yield* put(store, FOOTER_BYTES, buildHeader(tablePosition, entries, blockSize));
+    yield* put(store, tablePosition + table.length, footer);
+    // The copy at 0 last: until then nothing takes the file for a VHD.
+    yield* put(store, 0, footer);
+  } else throw invalid(`there is no VHD subformat "${subformat}"`, "Known: dynamic, fixed");
+}
+
+function* put(store: Store, position: number, bytes: Uint8Array): Flow {
+  yield* wait(store.writev(position, bytes, SegmentList.of(0, bytes.length)));
+}
+
+function invalid(message: string, hint?: string): ParavaneError {
+  return new ParavaneError("INVALID", message, {}, { hint });
+}

@@ -5,3 +5,6 @@ export { ideIdentify } from "./ide/identify";
 export { idePrd } from "./ide/prdt";
 export { ideFinish, ideRead, ideReset, ideWrite } from "./ide/taskfile";
 export { mapResolve } from "./map/resolve";
+export { xenBackComplete, xenBackConsume } from "./ring/blkif";
+export { xenFrontPoll, xenFrontSubmit } from "./ring/blkif-front";
+export { grantMap, grantUnmap } from "./ring/grant";

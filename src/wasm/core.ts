@@ -16,6 +16,17 @@ export interface CoreExports {
   ideIdentify(ctx: number): void;
   /** The host has done what an event asked for: BlockStatus, failing sector or -1. Returns IdeEvent bits. */
   ideFinish(ctx: number, status: number, lba: number): number;
+  /** Ring → request table; RingResult bits. See assembly/ring/blkif.ts. */
+  xenBackConsume(back: number, table: number): number;
+  /** Statuses of the table's first `count` records → responses; RingResult bits. */
+  xenBackComplete(back: number, table: number, count: number): number;
+  /** Request table → ring; RingResult bits. See assembly/ring/blkif-front.ts. */
+  xenFrontSubmit(front: number, table: number, count: number): number;
+  /** Responses → completion words; how many, or RingResult.Fatal << 16. */
+  xenFrontPoll(front: number): number;
+  /** Linear address of the page behind a grant reference, 0 when not granted. See assembly/ring/grant.ts. */
+  grantMap(grants: number, domain: number, ref: number, write: boolean): number;
+  grantUnmap(grants: number, ref: number): void;
 }
 
 /** Bytes per WebAssembly page. */

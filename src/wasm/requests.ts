@@ -48,6 +48,10 @@ export class RequestTable {
     return this.core.u32[(this.record(index) + field) >>> 2];
   }
 
+  status(index: number): Status {
+    return this.field(index, RequestField.Status) as Status;
+  }
+
   setStatus(index: number, status: Status): void {
     this.core.u32[(this.record(index) + RequestField.Status) >>> 2] = status;
   }

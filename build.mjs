@@ -68,7 +68,9 @@ const lines = {
     "assembly/ring/xen.ts",
     "assembly/ring/blkif.ts",
     "assembly/spec/xen.ts",
+    "assembly/spec/xen-context.ts",
     "src/host/device/blkback.ts",
+    "src/host/device/blkback-ring.ts",
   ),
 };
 write(

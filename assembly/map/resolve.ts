@@ -1,6 +1,7 @@
 // The batch: ranges in, extents out.
 import { ExtentField, MapEnd, MapExtent, MapField, MapKind, MapLimit, RangeField } from "../spec/map";
 import { flatRun } from "./flat";
+import { qcow2Run } from "./qcow2";
 import { tableRun } from "./table";
 import { treeRun } from "./tree";
 
@@ -16,7 +17,7 @@ export function mapResolve(ctx: usize, count: u32): u32 {
     let left = <u64>load<f64>(range, RangeField.Length);
     const write = load<u32>(range, RangeField.Write) !== 0;
     while (left !== 0) {
-      let stop = runAt(ctx, offset, left);
+      let stop = runAt(ctx, offset, left, write);
       if (stop === MapEnd.Done && write && load<u32>(ctx, MapField.RunKind) !== MapExtent.Data) {
         store<f64>(ctx, <f64>homeless(ctx, offset, left), MapField.StopLength);
         stop = MapEnd.Allocate;
@@ -37,14 +38,17 @@ export function mapResolve(ctx: usize, count: u32): u32 {
   return MapEnd.Done;
 }
 
-function runAt(ctx: usize, offset: u64, left: u64): u32 {
+/** What is at `offset`. For a write, `Data` means that it may be overwritten in place. */
+function runAt(ctx: usize, offset: u64, left: u64, write: bool): u32 {
   switch (load<u32>(ctx, MapField.Kind)) {
     case MapKind.Flat:
       return flatRun(ctx, offset, left);
     case MapKind.Table:
       return tableRun(ctx, offset, left);
-    default:
+    case MapKind.Tree:
       return treeRun(ctx, offset, left);
+    default:
+      return qcow2Run(ctx, offset, left, write);
   }
 }
 
@@ -55,7 +59,7 @@ function homeless(ctx: usize, offset: u64, left: u64): u64 {
     length += load<u64>(ctx, MapField.RunLength);
   } while (
     length < left &&
-    runAt(ctx, offset + length, left - length) === MapEnd.Done &&
+    runAt(ctx, offset + length, left - length, true) === MapEnd.Done &&
     load<u32>(ctx, MapField.RunKind) !== MapExtent.Data
   );
   return length;

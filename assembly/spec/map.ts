@@ -18,11 +18,13 @@
 //   Flat   none
 //   Table  top entry = a block of data, whose sector bitmap, if the format has one, is the leaf
 //   Tree   top entry = a leaf table, leaf entry = a cluster of data
+//   Qcow2  the same with flags in the entries: zeros, compressed, shared (not to be written in place), subclusters
 
 export const enum MapKind {
   Flat = 0,
   Table = 1,
   Tree = 2,
+  Qcow2 = 3,
 }
 
 /** The values are those of `ExtentKind` in src/core/format.ts. */
@@ -30,6 +32,7 @@ export const enum MapExtent {
   Data = 0,
   Zero = 1,
   Backing = 2,
+  Packed = 3,
 }
 
 /** The values are those of `MapStop` in src/core/format.ts. */
@@ -65,7 +68,8 @@ export const enum MapField {
   LeafShift = 28,
   /** Table: log2 of the bytes that one bitmap bit stands for; 0 when blocks have no bitmap. */
   BitShift = 32,
-  // 36: free
+  /** Qcow2: MapFlag bits. */
+  Flags = 36,
   /** f64, guest byte. */
   StopOffset = 40,
   /** f64, Allocate: bytes from StopOffset that have no place. */
@@ -90,8 +94,19 @@ export const enum MapField {
   Ranges = 280,
   /** Ranges + MapLimit.Ranges × RangeField.Size. */
   Extents = 6424,
-  /** Extents + MapLimit.Extents × ExtentField.Size. */
-  Size = 31000,
+  /** u64, Qcow2: Extents + MapLimit.Extents × ExtentField.Size. Store bytes from here on do not exist yet: zeros. */
+  DataEnd = 31000,
+  Size = 31008,
+}
+
+/** How a qcow2 image differs from the plainest one. */
+export const enum MapFlag {
+  /** "Extended L2 Entries": 16 bytes each, 32 subclusters. */
+  Extended = 1,
+  /** Clusters are in another store, where position 0 is as good as any. */
+  External = 2,
+  /** Version 2 has no zero flag. */
+  NoZero = 4,
 }
 
 /** How to read one table entry. */

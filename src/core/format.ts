@@ -1,5 +1,7 @@
+import type { Block } from "./block.ts";
 import type { ParavaneError } from "./error.ts";
-import type { Flow } from "./flow.ts";
+import type { Flow, Later } from "./flow.ts";
+import type { SegmentList } from "./segments.ts";
 import type { Store } from "./store.ts";
 
 /** What kind of place a guest range lives in. The values are those of `ExtentKind` in assembly/spec/map.ts. */
@@ -10,6 +12,8 @@ export const ExtentKind = {
   Zero: 1,
   /** Not in this image: the parent has it, or it reads as zeros when there is none. */
   Backing: 2,
+  /** Stored compressed: `Image.unpack` reads it; a write needs a place first. */
+  Packed: 3,
 } as const;
 export type ExtentKind = (typeof ExtentKind)[keyof typeof ExtentKind];
 
@@ -60,7 +64,9 @@ export interface Image {
   readonly size: number;
   readonly sectorSize: number;
   readonly mapper: Mapper;
-  /** Metadata waits in memory for `sync`. */
+  /** Where data extents are, when that is another store than the image's own. Whoever drives the image closes it. */
+  readonly data?: Store;
+  /** Metadata waits in memory for `stage` or `sync`. */
   readonly dirty: boolean;
   /** For an image that holds only what differs from another. It must not be read without that. */
   readonly parent?: ParentReference;
@@ -80,8 +86,21 @@ export interface Image {
    * how many of the bytes from `offset` now do (0: the first unit cannot). The engine writes zeros over the rest.
    */
   zero?(offset: number, length: number): Flow<number>;
+  /** Bytes that `zero` needs together; present with `zero`. */
+  readonly zeroUnit?: number;
+  /**
+   * Fills the segments with guest bytes from `offset`, all of them in extents of kind `Packed`. Called right after the
+   * `resolve` that said so, and looks metadata up before it waits for anything.
+   */
+  unpack?(offset: number, memory: Uint8Array, segments: SegmentList): Flow;
+  /** Told of the parent before anything else, by whoever drives the image: `allocate` may copy from it. */
+  attach?(backing: Block): void;
+  /** Writes metadata that nothing in the store refers to yet; before the flush that comes before `sync`. */
+  stage?(): Flow;
   /** Writes metadata that is still only in memory; the engine flushes the store before (what it points to) and after. */
   sync(): Flow;
+  /** What `sync` wrote is durable: space that it gave up may be used again. */
+  release?(): void;
   /** Before the first write, discard or zeroing since it was opened: notes on disk, durably, that the image changes. */
   begin?(): Flow;
   /** After the last flush, if `begin` was called: notes on disk, durably, that nothing is left to repair. */
@@ -100,8 +119,15 @@ export interface ParentReference {
   readonly identities: readonly string[];
 }
 
+/** Turns the bytes of one compressed cluster (and perhaps some after its end) into exactly `size` bytes. */
+export type Decompress = (packed: Uint8Array, size: number) => Later<Uint8Array>;
+
 export interface OpenOptions {
   readOnly?: boolean;
+  /** Opens another file of the same image, named as the image names it. Without it such an image is refused. */
+  openFile?: (name: string, readOnly: boolean) => Later<Store>;
+  /** Faster decompressors than the built-in ones, or ones that are not built in. */
+  codecs?: { deflate?: Decompress; zstd?: Decompress };
   /** Told of anything odd that was tolerated. */
   onWarning?: (message: string) => void;
 }

@@ -3,6 +3,7 @@ import {
   EntryField,
   ExtentField,
   MapField,
+  MapFlag,
   MapKind,
   MapLimit,
   RangeField,
@@ -67,7 +68,27 @@ export interface TreeMap extends Common {
   leaf: { bytes: number; entries: EntryLayout; cache: CacheOptions };
 }
 
+export interface Qcow2Map extends Common {
+  kind: "qcow2";
+  blockBytes: number;
+  /** The L1 table: position and bytes. */
+  table: { position: number; length: number; cache: CacheOptions };
+  leaf: { cache: CacheOptions };
+  /** Entries of 16 bytes, with subclusters. */
+  extended: boolean;
+  /** Clusters are in another store. */
+  external: boolean;
+  /** The zero flag exists. */
+  zeroFlag: boolean;
+  /** Bytes of the store that holds the clusters. */
+  dataEnd: number;
+}
+
+/** L1 entries, and plain L2 entries as far as the layout needs them. */
+const QCOW2_ENTRIES: EntryLayout = { bytes: 8, bigEndian: true, mask: 0xfffffffffffe00n, absent: 0n, unit: 1 };
+
 const log2 = (value: number): number => Math.round(Math.log2(value));
+const KINDS = { flat: MapKind.Flat, table: MapKind.Table, tree: MapKind.Tree, qcow2: MapKind.Qcow2 };
 const TOP = 0;
 const LEAF = 1;
 
@@ -81,12 +102,18 @@ export class CoreMapper implements Mapper {
   /** The whole of the mapper's memory; `pageFor` answers where in it. */
   readonly memory: Uint8Array;
 
-  constructor(map: FlatMap | TableMap | TreeMap) {
+  constructor(map: FlatMap | TableMap | TreeMap | Qcow2Map) {
     const { kind } = map;
     const top = kind === "flat" ? NONE : shape(map.table.cache, map.table.length);
-    const leafBytes = kind === "tree" ? map.leaf.bytes : kind === "table" && map.bitmap ? map.bitmap.bytes : 0;
-    const leafCache = kind === "tree" ? map.leaf.cache : kind === "table" ? map.bitmap?.cache : undefined;
-    const leaves = kind === "flat" ? 0 : map.table.length / map.table.entries.bytes;
+    const entries = kind === "qcow2" ? QCOW2_ENTRIES : kind === "flat" ? undefined : map.table.entries;
+    let leafBytes = 0;
+    if (kind === "qcow2") leafBytes = map.blockBytes;
+    else if (kind === "tree") leafBytes = map.leaf.bytes;
+    else if (kind === "table" && map.bitmap) leafBytes = map.bitmap.bytes;
+    let leafCache: CacheOptions | undefined;
+    if (kind === "qcow2" || kind === "tree") leafCache = map.leaf.cache;
+    else if (kind === "table") leafCache = map.bitmap?.cache;
+    const leaves = kind === "flat" ? 0 : map.table.length / entries!.bytes;
     const leaf = leafCache ? shape(leafCache, leaves * leafBytes) : NONE;
 
     const topTags = Math.ceil(MapField.Size / 8) * 8;
@@ -100,7 +127,7 @@ export class CoreMapper implements Mapper {
     this.#u32 = this.#core.u32;
     this.#f64 = this.#core.f64;
 
-    this.#put(MapField.Kind, kind === "flat" ? MapKind.Flat : kind === "table" ? MapKind.Table : MapKind.Tree);
+    this.#put(MapField.Kind, KINDS[kind]);
     this.#put(MapField.Hole, map.hole);
     this.#putWide(MapField.Base, BigInt(map.base));
     this.limit = map.limit;
@@ -108,13 +135,22 @@ export class CoreMapper implements Mapper {
     this.#put(MapField.BlockShift, log2(map.blockBytes));
     this.#putWide(MapField.TableStart, BigInt(map.table.position));
     this.#putWide(MapField.TableEnd, BigInt(map.table.position + map.table.length));
-    this.#putEntries(MapField.Top, map.table.entries);
+    this.#putEntries(MapField.Top, entries!);
     this.#putCache(MapField.TopCache, top, topTags, topPages);
     if (leaf === NONE) return;
     this.#put(MapField.LeafShift, log2(leafBytes));
     this.#putCache(MapField.LeafCache, leaf, leafTags, leafPages);
     if (kind === "table") this.#put(MapField.BitShift, log2(map.bitmap!.bytesPerBit));
-    else {
+    else if (kind === "qcow2") {
+      this.#put(MapField.SpanShift, log2((leafBytes / (map.extended ? 16 : 8)) * map.blockBytes));
+      this.#put(
+        MapField.Flags,
+        (map.extended ? MapFlag.Extended : 0) |
+          (map.external ? MapFlag.External : 0) |
+          (map.zeroFlag ? 0 : MapFlag.NoZero),
+      );
+      this.dataEnd = map.dataEnd;
+    } else {
       this.#put(MapField.SpanShift, log2((leafBytes / map.leaf.entries.bytes) * map.blockBytes));
       this.#putEntries(MapField.Leaf, map.leaf.entries);
     }
@@ -168,6 +204,11 @@ export class CoreMapper implements Mapper {
   /** First store byte that no data may reach; moves when the image grows. */
   set limit(value: number) {
     this.#putWide(MapField.Limit, BigInt(value));
+  }
+
+  /** qcow2: bytes of the store that holds the clusters; moves when that grows. */
+  set dataEnd(value: number) {
+    this.#putWide(MapField.DataEnd, BigInt(value));
   }
 
   // --- the page cache ----------------------------------------------------------------------------------------------------

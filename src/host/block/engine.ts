@@ -31,6 +31,8 @@ export class Engine implements Block, AsyncCloseable {
   readonly image: Image;
   readonly store: Store;
   readonly readOnly: boolean;
+  /** Where data extents are. */
+  readonly #data: Store;
   readonly #backing: Backing;
   readonly #lock = new Lock();
   /** Batch states not in use. */
@@ -46,7 +48,9 @@ export class Engine implements Block, AsyncCloseable {
     this.image = image;
     this.store = store;
     this.readOnly = options.readOnly ?? store.readOnly;
+    this.#data = image.data ?? store;
     this.#backing = new Backing(options.backing);
+    if (options.backing) image.attach?.(options.backing);
   }
 
   get size(): number {
@@ -95,7 +99,7 @@ export class Engine implements Block, AsyncCloseable {
   }
 
   *#serve(requests: readonly BlockRequest[]): Flow {
-    const batch = this.#idle.pop() ?? new Batch(this.store);
+    const batch = this.#idle.pop() ?? new Batch(this.#data);
     for (const request of requests) {
       request.status = Status.Pending;
       request.error = null;
@@ -212,12 +216,25 @@ export class Engine implements Block, AsyncCloseable {
         const write = request.op === Op.Write;
         const busy = batch.transfers.add(request, from, length, mapper.extentPosition(i), write);
         if (busy) return busy;
-      } else if (kind === ExtentKind.Backing && this.#backing.block) {
+      } else if (kind === ExtentKind.Packed) batch.transfers.wait(this.#unpack(request, from, length));
+      else if (kind === ExtentKind.Backing && this.#backing.block) {
         batch.transfers.wait(this.#backing.read(request, from, length));
       } else fillZeros(request, from, length);
       batch.done[index] = from + length;
     }
     return null;
+  }
+
+  #unpack(request: BlockRequest, from: number, length: number): Later<void> {
+    const segments = new SegmentList();
+    segments.pushSlice(request.segments, from, length);
+    this.#copied += length;
+    try {
+      const pending = run(this.image.unpack!(request.offset + from, request.memory, segments));
+      return pending?.catch((thrown) => fail(request, thrown));
+    } catch (thrown) {
+      fail(request, thrown);
+    }
   }
 
   /** Discard and write-zeroes. Holes stay holes; a discard of data is taken only where that gives space back. */
@@ -236,14 +253,16 @@ export class Engine implements Block, AsyncCloseable {
         at += zeroed;
         continue;
       }
-      mapper.setRange(0, at, end - at, false);
+      const unit = this.image.zeroUnit ?? end;
+      mapper.setRange(0, at, Math.min(end, (Math.floor(at / unit) + 1) * unit) - at, false);
       const stop = mapper.resolve(1);
       if (mapper.extentCount > 0) {
         const kind = mapper.extentKind(0);
         const length = mapper.extentLength(0);
-        if (kind === ExtentKind.Data) {
-          if (!advisory || this.store.releases) yield* wait(this.store.discard(mapper.extentPosition(0), length));
-        } else if (kind === ExtentKind.Backing && this.#backing.block && !advisory) {
+        const position = kind === ExtentKind.Data ? this.#inPlace(at, length) : -1;
+        if (position >= 0) {
+          if (!advisory || this.#data.releases) yield* wait(this.#data.discard(position, length));
+        } else if (!advisory && kind !== ExtentKind.Zero && (kind !== ExtentKind.Backing || this.#backing.block)) {
           yield* this.#writeZeros(batch, at, length);
         }
         at += length;
@@ -252,6 +271,15 @@ export class Engine implements Block, AsyncCloseable {
       else if (++stalls > MAX_STALLS) throw new ParavaneError("IO", "the disk's map makes no progress", { offset: at });
       else yield* this.#lock.during(this.image.load());
     }
+  }
+
+  /** Where the bytes may be overwritten in the store, or -1: they are shared, or lie past its end. */
+  #inPlace(offset: number, length: number): number {
+    const { mapper } = this.image;
+    mapper.setRange(0, offset, length, true);
+    if (mapper.resolve(1) !== MapStop.Done || mapper.extentCount !== 1) return -1;
+    const position = mapper.extentPosition(0);
+    return position + length <= this.#data.size ? position : -1;
   }
 
   *#writeZeros(batch: Batch, offset: number, length: number): Flow {
@@ -278,11 +306,15 @@ export class Engine implements Block, AsyncCloseable {
   }
 
   *#flush(): Flow {
-    if (this.image.dirty) {
-      yield* wait(this.store.flush());
-      yield* this.image.sync();
+    const { image, store } = this;
+    if (this.#data !== store) yield* wait(this.#data.flush());
+    if (image.dirty && image.stage) yield* image.stage();
+    if (image.dirty) {
+      yield* wait(store.flush());
+      yield* image.sync();
     }
-    yield* wait(this.store.flush());
+    yield* wait(store.flush());
+    image.release?.();
   }
 }
 disposable(Engine.prototype);

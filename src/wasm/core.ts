@@ -27,6 +27,14 @@ export interface CoreExports {
   /** Linear address of the page behind a grant reference, 0 when not granted. See assembly/ring/grant.ts. */
   grantMap(grants: number, domain: number, ref: number, write: boolean): number;
   grantUnmap(grants: number, ref: number): void;
+  /** Available requests → the request table; how many records. See assembly/spec/virtqueue.ts. */
+  virtioBlkConsume(ctx: number): number;
+  /** Finishes `count` completions; VqAnswer. */
+  virtioBlkComplete(ctx: number, count: number): number;
+  /** Driver half: makes `count` records available; 1 when the device must be notified. */
+  virtioBlkSubmit(ctx: number, count: number): number;
+  /** Driver half: takes what was used; how many, or VqPoll.Broken. */
+  virtioBlkPoll(ctx: number): number;
 }
 
 /** Bytes per WebAssembly page. */

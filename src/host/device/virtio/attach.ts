@@ -1,0 +1,25 @@
+import type { Block } from "../../../core/block.ts";
+import type { Device, Machine } from "../../../core/machine.ts";
+import { VirtioBlk } from "./virtio-blk.ts";
+import { VirtioMmio, type VirtioMmioOptions } from "./virtio-mmio.ts";
+
+export interface VirtioBlkOptions extends VirtioMmioOptions {
+  /** What the guest is told the disk is called (GET_ID), 20 bytes at most; default "paravane". */
+  identity?: string;
+}
+
+/** A plugged-in virtio block device. */
+export interface VirtioBlkDevice extends Device {
+  /** To be called when the block's size has changed: tells the driver. */
+  resized(): void;
+}
+
+/**
+ * Plugs `block` into `machine` as a virtio block device behind a virtio-mmio window.
+ * @throws ParavaneError EXISTS (the window is taken), INVALID (sector size), NO_SPACE (host memory)
+ */
+export function attachVirtioBlk(machine: Machine, block: Block, options: VirtioBlkOptions): VirtioBlkDevice {
+  const device = new VirtioBlk(machine.memory, block, options.identity ?? "paravane");
+  const transport = new VirtioMmio(machine, device, options);
+  return { close: () => transport.close(), resized: () => device.resized() };
+}

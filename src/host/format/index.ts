@@ -1,6 +1,7 @@
 import type { Format } from "../../core/format.ts";
 import { raw } from "./raw.ts";
 import { vhd } from "./vhd/index.ts";
+import { vhdx } from "./vhdx/index.ts";
 
 /** Every image format, those with a signature first; raw, which anything is, last. */
-export const FORMATS: readonly Format[] = [vhd, raw];
+export const FORMATS: readonly Format[] = [vhd, vhdx, raw];

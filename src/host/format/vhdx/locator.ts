@@ -1,0 +1,47 @@
+// Parent locator (MS-VHDX 2.6.2.6): key-value pairs that name the parent of a differencing disk.
+import type { ParentReference } from "../../../core/format.ts";
+import { viewOf } from "./crc32c.ts";
+import { guidAt } from "./guid.ts";
+
+/** The one type that is defined: the parent is a VHDX. */
+export const VHDX_LOCATOR = "b04aefb7-d19e-4a81-b789-25b8e9445913";
+const HEADER_BYTES = 20;
+const ENTRY_BYTES = 12;
+
+export interface ParentLocator {
+  type: string;
+  /** Keys of type VHDX: parent_linkage, parent_linkage2, relative_path, volume_path, absolute_win32_path. */
+  values: Record<string, string>;
+}
+
+/** @returns the locator, or what is wrong with it */
+export function parseLocator(bytes: Uint8Array): ParentLocator | string {
+  if (bytes.length < HEADER_BYTES) return `is ${bytes.length} bytes, less than its header`;
+  const view = viewOf(bytes);
+  const count = view.getUint16(18, true);
+  if (HEADER_BYTES + count * ENTRY_BYTES > bytes.length) return `has ${count} entries, more than fit it`;
+  const decoder = new TextDecoder("utf-16le");
+  const values: Record<string, string> = {};
+  for (let i = 0; i < count; i++) {
+    const at = HEADER_BYTES + i * ENTRY_BYTES;
+    const text = (offset: number, length: number) =>
+      offset + length <= bytes.length ? decoder.decode(bytes.subarray(offset, offset + length)) : null;
+    const key = text(view.getUint32(at, true), view.getUint16(at + 8, true));
+    const value = text(view.getUint32(at + 4, true), view.getUint16(at + 10, true));
+    if (key === null || value === null) return `has entry ${i} outside itself`;
+    if (Object.hasOwn(values, key)) return `has key ${JSON.stringify(key)} twice`;
+    Object.defineProperty(values, key, { value, enumerable: true });
+  }
+  return { type: guidAt(bytes, 0), values };
+}
+
+/** How to find the parent: where the file lies in relation to this one is the likeliest still to be true. */
+export function parentReference({ values }: ParentLocator): ParentReference {
+  const guid = (text: string) => text.replace(/[{}\s]/g, "").toLowerCase();
+  const given = (...keys: string[]) => keys.map((key) => values[key]).filter((value) => value);
+  return {
+    paths: given("relative_path", "absolute_win32_path", "volume_path"),
+    format: "vhdx",
+    identities: given("parent_linkage", "parent_linkage2").map(guid),
+  };
+}

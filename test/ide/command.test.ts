@@ -1,0 +1,185 @@
+import { expect, test } from "vitest";
+import { AtaCommand, AtaError, AtaRegister, AtaStatus } from "../../assembly/spec/ata.ts";
+import { DriveField, IdeEvent, IdeField, IdeOp, IdePhase, IdeProtocol } from "../../assembly/spec/ide.ts";
+import { BlockStatus } from "../../assembly/spec/request.ts";
+import { IdeContext } from "../support/ide-context.ts";
+
+const { Read, Write, Verify, Flush, Nothing, CheckPower } = {
+  Read: IdeOp.Read,
+  Write: IdeOp.Write,
+  Verify: IdeOp.Verify,
+  Flush: IdeOp.Flush,
+  Nothing: IdeOp.Nothing,
+  CheckPower: IdeOp.CheckPower,
+};
+const { NonData, PioIn, PioOut, Dma } = {
+  NonData: IdeProtocol.NonData,
+  PioIn: IdeProtocol.PioIn,
+  PioOut: IdeProtocol.PioOut,
+  Dma: IdeProtocol.Dma,
+};
+
+/** Every command of the base set: code, op, protocol, is it 48-bit, does it move MULTIPLE blocks. */
+const MEDIA: [name: string, code: number, op: IdeOp, protocol: IdeProtocol, ext: boolean, multiple: boolean][] = [
+  ["READ SECTORS", 0x20, Read, PioIn, false, false],
+  ["READ SECTORS (once)", 0x21, Read, PioIn, false, false],
+  ["READ SECTORS EXT", 0x24, Read, PioIn, true, false],
+  ["READ MULTIPLE", 0xc4, Read, PioIn, false, true],
+  ["READ MULTIPLE EXT", 0x29, Read, PioIn, true, true],
+  ["READ DMA", 0xc8, Read, Dma, false, false],
+  ["READ DMA (once)", 0xc9, Read, Dma, false, false],
+  ["READ DMA EXT", 0x25, Read, Dma, true, false],
+  ["WRITE SECTORS", 0x30, Write, PioOut, false, false],
+  ["WRITE SECTORS (once)", 0x31, Write, PioOut, false, false],
+  ["WRITE SECTORS EXT", 0x34, Write, PioOut, true, false],
+  ["WRITE MULTIPLE", 0xc5, Write, PioOut, false, true],
+  ["WRITE MULTIPLE EXT", 0x39, Write, PioOut, true, true],
+  ["WRITE DMA", 0xca, Write, Dma, false, false],
+  ["WRITE DMA (once)", 0xcb, Write, Dma, false, false],
+  ["WRITE DMA EXT", 0x35, Write, Dma, true, false],
+  ["READ VERIFY", 0x40, Verify, NonData, false, false],
+  ["READ VERIFY (once)", 0x41, Verify, NonData, false, false],
+  ["READ VERIFY EXT", 0x42, Verify, NonData, true, false],
+];
+
+test.each(MEDIA)("%s: operation, protocol, address and count", (_name, code, op, protocol, ext, multiple) => {
+  const ide = new IdeContext([2 ** 40]);
+  // A 48-bit task file is written high bytes first; a 28-bit command must not see them.
+  for (const [register, high, low] of [
+    [AtaRegister.Count, 0x01, 0x04],
+    [AtaRegister.LbaLow, 0x44, 0x11],
+    [AtaRegister.LbaMid, 0x05, 0x22],
+    [AtaRegister.LbaHigh, 0x00, 0x33],
+  ]) {
+    ide.write(register, high);
+    ide.write(register, low);
+  }
+  ide.write(AtaRegister.Device, 0xe7);
+  ide.write(AtaRegister.Command, code);
+  expect(ide.get(IdeField.Op)).toBe(op);
+  expect(ide.get(IdeField.Protocol)).toBe(protocol);
+  expect(ide.lba).toBe(ext ? 0x0544332211 : 0x7332211);
+  expect(ide.get(IdeField.Remaining)).toBe(ext ? 0x0104 : 0x04);
+  expect(ide.get(IdeField.Block)).toBe(multiple ? 16 : 1);
+});
+
+test.each(MEDIA)("%s: a count of zero is the most there can be", (_name, code, _op, _protocol, ext) => {
+  const ide = new IdeContext([2 ** 40]);
+  // Twice, for the signature's count of 1 would be the high byte.
+  ide.write(AtaRegister.Count, 0);
+  ide.command(code, 0, 0, 0, 0, 0, 0xe0);
+  expect(ide.get(IdeField.Remaining)).toBe(ext ? 65536 : 256);
+});
+
+test.each(MEDIA.filter(([, , , , ext]) => !ext))("%s: CHS in the current translation", (_name, code) => {
+  const ide = new IdeContext();
+  ide.command(code, 0, 1, 5, 0x03, 0x00, 0xa2);
+  expect(ide.lba).toBe((3 * 16 + 2) * 63 + 4);
+});
+
+test.each(MEDIA.filter(([, , , , ext]) => ext))("%s: has no CHS form", (_name, code) => {
+  const ide = new IdeContext();
+  ide.command(code, 0, 1, 5, 3, 0, 0xa2);
+  expect(ide.get(IdeField.Op)).toBe(IdeOp.Abort);
+  expect(ide.read(AtaRegister.Error)).toBe(AtaError.Abort);
+});
+
+test.each([
+  ["sector 0", 0, 0xa0],
+  ["sector past the track", 64, 0xa0],
+])("CHS %s is not found", (_name, sector, device) => {
+  const ide = new IdeContext();
+  expect(ide.command(AtaCommand.ReadSectors, 0, 1, sector, 0, 0, device) & IdeEvent.Io).toBe(0);
+  expect(ide.read(AtaRegister.Status)).toBe(AtaStatus.Ready | AtaStatus.Error);
+  expect(ide.read(AtaRegister.Error)).toBe(AtaError.IdNotFound);
+});
+
+test("CHS head past the translation is not found", () => {
+  const ide = new IdeContext();
+  ide.core.set(ide.drive(0) + DriveField.CurrentHeads, 4);
+  ide.command(AtaCommand.ReadSectors, 0, 1, 1, 0, 0, 0xa4);
+  expect(ide.read(AtaRegister.Error)).toBe(AtaError.IdNotFound);
+});
+
+test.each([
+  [0xe7, Flush],
+  [0xea, Flush],
+  [0xe0, Nothing],
+  [0xe1, Nothing],
+  [0xe2, Nothing],
+  [0xe3, Nothing],
+  [0xe6, Nothing],
+  [0x94, Nothing],
+  [0x95, Nothing],
+  [0x96, Nothing],
+  [0x97, Nothing],
+  [0x99, Nothing],
+  [0x10, Nothing],
+  [0x70, Nothing],
+  [0xe5, CheckPower],
+  [0x98, CheckPower],
+  [0xec, IdeOp.Identify],
+  [0xef, IdeOp.SetFeatures],
+  [0xc6, IdeOp.SetMultiple],
+  [0x91, IdeOp.InitializeParameters],
+  [0xf8, IdeOp.ReadNativeMax],
+  [0x27, IdeOp.ReadNativeMax],
+  [0x90, IdeOp.Diagnostic],
+])("command %i is operation %i", (code, op) => {
+  const ide = new IdeContext();
+  const event = ide.command(code);
+  expect(ide.get(IdeField.Op)).toBe(op);
+  expect(event & (IdeEvent.Io | IdeEvent.Execute)).toBe(op === Flush ? IdeEvent.Io : IdeEvent.Execute);
+  expect(ide.get(IdeField.Phase)).toBe(IdePhase.Busy);
+});
+
+test("every other code aborts", () => {
+  const known = new Set([
+    ...MEDIA.map(([, code]) => code),
+    ...[0xe7, 0xea, 0xe0, 0xe1, 0xe2, 0xe3, 0xe5, 0xe6, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0x10, 0x70],
+    ...[0xec, 0xef, 0xc6, 0x91, 0xf8, 0x27, 0x90],
+  ]);
+  const ide = new IdeContext();
+  for (let code = 0; code < 256; code++) {
+    if (known.has(code)) continue;
+    expect(ide.command(code) & IdeEvent.Line, `command ${code}`).toBe(IdeEvent.Line);
+    expect(ide.read(AtaRegister.Status), `command ${code}`).toBe(AtaStatus.Ready | AtaStatus.Error);
+    expect(ide.read(AtaRegister.Error), `command ${code}`).toBe(AtaError.Abort);
+  }
+});
+
+test("READ and WRITE MULTIPLE abort while SET MULTIPLE is off", () => {
+  const ide = new IdeContext();
+  ide.core.set(ide.drive(0) + DriveField.Multiple, 0);
+  for (const code of [0xc4, 0x29, 0xc5, 0x39]) {
+    ide.command(code, 0, 1, 1, 0, 0, 0xe0);
+    expect(ide.read(AtaRegister.Status) & AtaStatus.Error).toBe(AtaStatus.Error);
+    expect(ide.read(AtaRegister.Error)).toBe(AtaError.Abort);
+  }
+});
+
+test("an address past the end is not found, and the task file says which", () => {
+  const ide = new IdeContext([1000]);
+  // 28-bit: two sectors of which the second is not there.
+  ide.command(AtaCommand.ReadVerify, 0, 2, 999 & 0xff, 999 >> 8, 0, 0xe0);
+  expect(ide.read(AtaRegister.Error)).toBe(AtaError.IdNotFound);
+  expect(ide.read(AtaRegister.LbaLow) | (ide.read(AtaRegister.LbaMid) << 8)).toBe(1000);
+  expect(ide.get(IdeField.InFlight)).toBe(0);
+});
+
+test.each([
+  [BlockStatus.OutOfRange, Read, AtaError.IdNotFound, AtaStatus.Error],
+  [BlockStatus.Media, Read, AtaError.Uncorrectable, AtaStatus.Error],
+  [BlockStatus.Media, Verify, AtaError.Uncorrectable, AtaStatus.Error],
+  [BlockStatus.Io, Read, AtaError.Abort, AtaStatus.Error | AtaStatus.DeviceFault],
+  [BlockStatus.Unsupported, Flush, AtaError.Abort, AtaStatus.Error],
+  [BlockStatus.NoSpace, Flush, AtaError.Abort, AtaStatus.Error | AtaStatus.DeviceFault],
+])("block status %i of operation %i is error %i, status %i", (cause, op, error, status) => {
+  const codes: Partial<Record<IdeOp, number>> = { [Read]: 0x20, [Verify]: 0x40, [Flush]: 0xe7 };
+  const ide = new IdeContext();
+  expect(ide.command(codes[op]!, 0, 4, 16, 0, 0, 0xe0) & IdeEvent.Io).toBe(IdeEvent.Io);
+  expect(ide.finish(cause, 17) & IdeEvent.Line).toBe(IdeEvent.Line);
+  expect(ide.read(AtaRegister.AltStatus)).toBe(AtaStatus.Ready | status);
+  expect(ide.read(AtaRegister.Error)).toBe(error);
+  if (op !== Flush) expect(ide.read(AtaRegister.LbaLow)).toBe(17);
+});

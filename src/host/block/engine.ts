@@ -103,7 +103,8 @@ export class Engine implements Block, AsyncCloseable {
     for (const request of requests) {
       request.status = Status.Pending;
       request.error = null;
-      const refusal = this.#refuse(request) ?? (yield* this.#begin(request.op));
+      let refusal = this.#refuse(request);
+      if (!refusal && !this.#begun && changes(request.op)) refusal = yield* this.#begin();
       if (refusal) fail(request, refusal);
       else if (request.op <= Op.Write) batch.add(request);
       else {
@@ -123,8 +124,7 @@ export class Engine implements Block, AsyncCloseable {
   }
 
   /** Before the first change; why the image cannot be changed, or null. */
-  *#begin(op: Op): Flow<ParavaneError | null> {
-    if (this.#begun || op === Op.Read || op === Op.Flush) return null;
+  *#begin(): Flow<ParavaneError | null> {
     while (this.#lock.held) yield this.#lock.released();
     if (this.#begun) return null;
     try {
@@ -368,6 +368,10 @@ class Batch {
     this.transfers.copied = 0;
     return copied;
   }
+}
+
+function changes(op: Op): boolean {
+  return op !== Op.Read && op !== Op.Flush;
 }
 
 function finish(request: BlockRequest): void {

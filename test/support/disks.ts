@@ -1,0 +1,56 @@
+import type { Block } from "../../src/core/block.ts";
+import type { Store } from "../../src/core/store.ts";
+import { createDisk, openDisk } from "../../src/host/block/open.ts";
+import { overlay } from "../../src/host/block/overlay.ts";
+import { MemoryStore } from "../../src/host/store/memory.ts";
+
+/** A store that outlives the disk over it, so that what the disk left can be opened again. */
+export class KeptStore extends MemoryStore {
+  override close(): void {}
+}
+
+/** One implementation of Block, for the suites that every block must pass. */
+export interface DiskCase {
+  name: string;
+  /** Takes stores as they are, and the same ones as the test wants them seen (late, failing). */
+  open(stores: Stores, size: number): Promise<Block>;
+  /** What was written is still there when it is opened again over the same stores. */
+  keeps: boolean;
+}
+
+export interface Stores {
+  first: KeptStore;
+  second: KeptStore;
+  seen(store: Store): Store;
+}
+
+export function stores(seen: (store: Store) => Store = (store) => store): Stores {
+  return { first: new KeptStore(), second: new KeptStore(), seen };
+}
+
+function image(name: string, format: string, options: Record<string, unknown> = {}): DiskCase {
+  return {
+    name,
+    keeps: true,
+    async open({ first, seen }, size) {
+      if (first.size === 0) await (await createDisk(first, { format, size, ...options })).close();
+      return openDisk(seen(first), { format });
+    },
+  };
+}
+
+/** Every Block there is. A new format or filter joins the suites by being listed here. */
+export const DISKS: DiskCase[] = [
+  image("raw", "raw"),
+  image("vhd, dynamic", "vhd"),
+  image("vhd, dynamic, small blocks", "vhd", { blockSize: 4096 * 4 }),
+  image("vhd, fixed", "vhd", { subformat: "fixed" }),
+  {
+    name: "overlay over vhd",
+    keeps: false,
+    async open({ first, second, seen }, size) {
+      if (first.size === 0) await (await createDisk(first, { format: "vhd", size })).close();
+      return overlay(await openDisk(seen(first), { format: "vhd" }), seen(second));
+    },
+  },
+];

@@ -36,7 +36,8 @@ function putEntry(bytes: Uint8Array, index: number, { bytes: width, bigEndian }:
 function resolve(subject: Case, ranges: [offset: number, length: number, write?: boolean][]) {
   const { mapper, store } = subject;
   const answers: Place[][] = ranges.map(() => []);
-  ranges.forEach(([offset, length, write], index) => mapper.setRange(index, offset, length, write ?? false));
+  for (const [index, [offset, length, write]] of ranges.entries())
+    mapper.setRange(index, offset, length, write ?? false);
   for (let turn = 0; turn < 100_000; turn++) {
     const stop = mapper.resolve(ranges.length);
     let last = -1;

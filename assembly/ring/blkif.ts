@@ -32,7 +32,10 @@ function segmentRef(table: usize, index: u32): usize {
 }
 
 function hasRoom(back: usize, table: usize): bool {
-  const segments = max<u32>(BlkifLimit.Segments, load<u32>(back, BlkbackContext.MaxIndirect));
+  const segments = max<u32>(
+    BlkifLimit.Segments,
+    load<u32>(back, BlkbackContext.MaxIndirect) + BlkifLimit.IndirectPages,
+  );
   return (
     load<u32>(table, TableField.RequestCapacity) - load<u32>(table, TableField.RequestCount) >= <u32>Most.Records &&
     load<u32>(table, TableField.SegmentCapacity) - load<u32>(table, TableField.SegmentCount) >= segments
@@ -130,8 +133,9 @@ function indirect(back: usize, table: usize, op: u32, id: u64, sector: u64, refs
     refs += 4;
     const page = grantMap(grants, domain, ref, false);
     const part = min<u32>(count - done, BlkifLimit.SegmentsPerPage);
+    // An empty segment keeps the page mapped until completion: unmapping it here would read the grant entry again.
+    if (page !== 0) hold(table, ref, <u32>page, 0);
     const bytes = page === 0 ? 0 : mapSegments(back, table, page, part, op !== BlkifOp.Read);
-    if (page !== 0) grantUnmap(grants, ref);
     length = bytes === 0 ? 0 : length + bytes;
     if (bytes === 0) status = BlockStatus.Io;
   }
@@ -154,11 +158,16 @@ function mapSegments(back: usize, table: usize, from: usize, count: u32, write: 
     const page = grantMap(grants, domain, <u32>segment, !write);
     if (page === 0) return 0;
     const length = (lastSector - firstSector + 1) << shift;
-    store<u32>(segmentRef(table, load<u32>(table, TableField.SegmentCount)), <u32>segment);
-    pushSegment(table, <u32>page + (firstSector << shift), length);
+    hold(table, <u32>segment, <u32>page + (firstSector << shift), length);
     bytes += length;
   }
   return bytes;
+}
+
+/** A segment and the reference to unmap with it. */
+function hold(table: usize, ref: u32, start: u32, length: u32): void {
+  store<u32>(segmentRef(table, load<u32>(table, TableField.SegmentCount)), ref);
+  pushSegment(table, start, length);
 }
 
 /** Range check and record of a transfer; true when it may proceed. */

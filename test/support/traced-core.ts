@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import binaryen from "binaryen";
-import { useCoreModule } from "../../src/wasm/core.ts";
+import { type Core, useCoreModule } from "../../src/wasm/core.ts";
 
 /** One load that the core made: linear address and width in bytes. */
 export interface Load {
@@ -47,6 +47,20 @@ export class TracedCore {
       memory_grow_post: (_id: number, pages: number) => pages,
     });
     this.#restore = () => useCoreModule(null);
+  }
+
+  /** Splits the record by call: `after` runs when an export of `core` has returned, `loads` being those of that call. */
+  perCall(core: Core, after: (name: string) => void): void {
+    const calls: Record<string, unknown> = {};
+    for (const [name, call] of Object.entries(core.call)) {
+      calls[name] = (...args: unknown[]) => {
+        this.clear();
+        const result = call(...args);
+        after(name);
+        return result;
+      };
+    }
+    Object.defineProperty(core, "call", { value: calls });
   }
 
   clear(): void {

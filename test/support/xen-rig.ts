@@ -218,7 +218,7 @@ export class XenRig {
         status: this.table.status(i),
         offset: this.view.getFloat64(at + RequestField.Offset, true),
         length: this.view.getFloat64(at + RequestField.Length, true),
-        segments,
+        segments: segments.filter(([, length]) => length > 0),
       };
     });
   }

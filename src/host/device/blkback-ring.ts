@@ -219,7 +219,7 @@ export class BlkbackRing {
   }
 
   #claim(entries: number): Workspace {
-    const largest = Math.max(BlkifLimit.Segments, this.#options.maxIndirectSegments);
+    const largest = Math.max(BlkifLimit.Segments, this.#options.maxIndirectSegments + BlkifLimit.IndirectPages);
     const key = `${entries} ${largest}`;
     const found = spare.get(this.#memory)?.get(key)?.pop();
     if (found) return found;
@@ -257,7 +257,7 @@ export class BlkbackRing {
 
   #keepWorkspace(): void {
     const { batches } = this.#workspace;
-    const largest = Math.max(BlkifLimit.Segments, this.#options.maxIndirectSegments);
+    const largest = Math.max(BlkifLimit.Segments, this.#options.maxIndirectSegments + BlkifLimit.IndirectPages);
     const key = `${this.#options.refs.length * 32} ${largest}`;
     let pools = spare.get(this.#memory);
     if (!pools) spare.set(this.#memory, (pools = new Map()));

@@ -22,7 +22,7 @@ export class AtaDisk implements BlockDriver {
   onComplete: (request: BlockRequest) => void = () => {};
   readonly #channel: AtaChannel;
   readonly #able: Abilities;
-  readonly #closed: () => void;
+  #closed: (() => void) | null;
   #busy = false;
 
   constructor(channel: AtaChannel, identity: DriveIdentity, able: Abilities, name: string, closed: () => void) {
@@ -50,7 +50,8 @@ export class AtaDisk implements BlockDriver {
   }
 
   close(): void {
-    this.#closed();
+    this.#closed?.();
+    this.#closed = null;
   }
 
   #command(request: BlockRequest): Command | undefined {

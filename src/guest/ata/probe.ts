@@ -86,6 +86,8 @@ class Probe {
   }
 
   async run(mode: "pio" | "dma"): Promise<[drive: number, identity: DriveIdentity][]> {
+    // ata_sff_prereset: a drive at work on an old request is given time.
+    await this.#ready();
     const candidates = [0, 1].filter((drive) => this.#isThere(drive));
     if (candidates.length === 0) return [];
     await this.#reset();
@@ -162,14 +164,14 @@ class Probe {
     return this.#ready();
   }
 
-  /** Status once BSY is clear. */
+  /** Status once BSY is clear; all ones when nobody drives the bus. */
   async #ready(): Promise<number> {
     const end = this.#cpu.clock.now() + READY_MS;
     for (let looks = 0; ; looks++) {
       const status = this.#registers.read(AtaRegister.Status, 1);
-      if ((status & AtaStatus.Busy) === 0) return status;
+      if ((status & AtaStatus.Busy) === 0 || status === 0xff) return status;
       if (looks < EAGER_POLLS) continue;
-      if (this.#cpu.clock.now() > end) throw new ParavaneError("IO", "an ATA drive stays busy after a reset");
+      if (this.#cpu.clock.now() > end) throw new ParavaneError("IO", "an ATA drive stays busy");
       await this.#sleep(POLL_MS);
     }
   }

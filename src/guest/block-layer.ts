@@ -15,7 +15,6 @@ import type { BlockDriver } from "./driver.ts";
  */
 export class BlockLayer {
   readonly driver: BlockDriver;
-  readonly #boundary: number;
   /** Waiting for the driver, from `#head` on. */
   readonly #queue: BlockRequest[] = [];
   #head = 0;
@@ -32,7 +31,6 @@ export class BlockLayer {
 
   constructor(driver: BlockDriver) {
     this.driver = driver;
-    this.#boundary = driver.segmentBoundary ?? 2 ** 32;
     driver.onComplete = (request) => this.#completed(request);
   }
 
@@ -72,7 +70,7 @@ export class BlockLayer {
       return;
     }
     const { maxBytes, maxSegments } = this.driver;
-    if (request.length > maxBytes || this.#pieces(request) > maxSegments) {
+    if (request.length > maxBytes || request.segments.count > maxSegments) {
       this.#divide(request);
       return;
     }
@@ -82,26 +80,13 @@ export class BlockLayer {
         last.op === request.op &&
         last.offset + last.length === request.offset &&
         last.length + request.length <= maxBytes &&
-        this.#pieces(last) + this.#pieces(request) <= maxSegments
+        last.segments.count + request.segments.count <= maxSegments
       ) {
         this.#merge(last, request);
         return;
       }
     }
     queue.push(request);
-  }
-
-  /** Segments the driver needs for the request. */
-  #pieces(request: BlockRequest): number {
-    const { segments } = request;
-    let pieces = segments.count;
-    const boundary = this.#boundary;
-    if (boundary >= 2 ** 32) return pieces;
-    for (let i = 0; i < segments.count; i++) {
-      const start = segments.start(i);
-      pieces += Math.floor((start + segments.length(i) - 1) / boundary) - Math.floor(start / boundary);
-    }
-    return pieces;
   }
 
   #merge(last: BlockRequest, request: BlockRequest): void {
@@ -144,7 +129,7 @@ export class BlockLayer {
         unit.length = length;
         unit.segments.clear();
         unit.segments.pushSlice(request.segments, from, length);
-        if (length <= sectorSize || this.#pieces(unit) <= maxSegments) break;
+        if (length <= sectorSize || unit.segments.count <= maxSegments) break;
       }
       unit.parents.push(request);
       this.#queue.push(unit);

@@ -13,8 +13,6 @@ export interface BlockDriver {
   /** Limits of one request; the block layer merges up to them and never beyond. */
   readonly maxBytes: number;
   readonly maxSegments: number;
-  /** Bytes: a segment that crosses a multiple of this costs the driver one more segment. Absent: it may cross any. */
-  readonly segmentBoundary?: number;
   /**
    * Starts requests in order until it is full and rings the doorbell once. Returns how many it took. Completions may
    * come before it returns (a synchronous device) or later, from an interrupt.

@@ -13,6 +13,8 @@ const STORM = 10_000;
 export class InterruptController {
   /** Handler calls so far. */
   delivered = 0;
+  /** Told of each delivery, before the handler runs. */
+  trace: ((line: number) => void) | null = null;
   readonly #asserted = new Uint16Array(LINES);
   readonly #handlers: ((() => void) | undefined)[] = new Array(LINES);
   #pending = 0;
@@ -66,6 +68,7 @@ export class InterruptController {
           break;
         }
         this.delivered++;
+        this.trace?.(ready);
         this.#handlers[ready]!();
       }
     } finally {

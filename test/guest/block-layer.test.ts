@@ -48,16 +48,6 @@ describe("merging", () => {
     expect(driver.started.map(({ segments }) => segments)).toEqual([3, 3, 2]);
   });
 
-  test("a segment counts once for each page it touches where the driver says so", () => {
-    const { layer, driver } = make({ maxSegments: 2, segmentBoundary: 4096 });
-    layer.submit([read(0, 8192, 2048), read(8192, 4096, 12288)]);
-    expect(driver.started.map(({ length, segments }) => [length, segments])).toEqual([
-      [4096, 2],
-      [4096, 2],
-      [4096, 1],
-    ]);
-  });
-
   test("reads and writes, and blocks apart, stay apart", () => {
     const { layer, driver } = make();
     layer.submit([read(0, 512), write(512, 512), write(2048, 512), read(2560, 512)]);
@@ -138,7 +128,6 @@ test("any batches, any limits: the disk and the memory are as if carried out one
     depth: fc.integer({ min: 1, max: 8 }),
     maxBytes: fc.integer({ min: 1, max: 16 }).map((n) => n * 512),
     maxSegments: fc.integer({ min: 2, max: 5 }),
-    segmentBoundary: fc.constantFrom(undefined, 1024, 4096),
     later: fc.boolean(),
   });
   fc.assert(

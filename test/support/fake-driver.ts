@@ -5,7 +5,6 @@ export interface FakeOptions {
   depth?: number;
   maxBytes?: number;
   maxSegments?: number;
-  segmentBoundary?: number;
   /** Complete later, when `run` is called, instead of inside `start`. */
   later?: boolean;
 }
@@ -17,7 +16,6 @@ export class FakeDriver implements BlockDriver {
   readonly depth: number;
   readonly maxBytes: number;
   readonly maxSegments: number;
-  readonly segmentBoundary: number | undefined;
   onComplete: (request: BlockRequest) => void = () => {};
   readonly disk: Uint8Array;
   readonly ram: Uint8Array;
@@ -34,7 +32,6 @@ export class FakeDriver implements BlockDriver {
     this.depth = options.depth ?? 32;
     this.maxBytes = options.maxBytes ?? 128 << 10;
     this.maxSegments = options.maxSegments ?? 16;
-    this.segmentBoundary = options.segmentBoundary;
     this.#later = options.later ?? false;
   }
 
@@ -64,18 +61,14 @@ export class FakeDriver implements BlockDriver {
 
   #admit(request: BlockRequest): void {
     const { op, offset, length, segments } = request;
-    let pieces = 0;
-    const boundary = this.segmentBoundary ?? 2 ** 32;
-    for (let i = 0; i < segments.count; i++) {
-      const start = segments.start(i);
-      pieces += Math.floor((start + segments.length(i) - 1) / boundary) - Math.floor(start / boundary) + 1;
-    }
-    if (op <= Op.Write && (length > this.maxBytes || pieces > this.maxSegments || segments.total !== length)) {
-      throw new Error(`beyond the driver's limits: ${length} bytes, ${pieces} segments of ${segments.total} bytes`);
+    if (op <= Op.Write && (length > this.maxBytes || segments.count > this.maxSegments || segments.total !== length)) {
+      throw new Error(
+        `beyond the driver's limits: ${length} bytes, ${segments.count} segments of ${segments.total} bytes`,
+      );
     }
     if (op === Op.Flush && this.#held.length > 0) throw new Error("a flush overtakes what stood before it");
     if (this.#held.some((held) => held.op === Op.Flush)) throw new Error("a request overtakes a flush");
-    this.started.push({ op, offset, length, segments: pieces });
+    this.started.push({ op, offset, length, segments: segments.count });
   }
 
   #complete(request: BlockRequest): void {

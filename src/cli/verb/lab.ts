@@ -1,0 +1,155 @@
+import { existsSync, writeFileSync } from "node:fs";
+import { asParavaneError, ParavaneError } from "../../core/error.ts";
+import {
+  htmlReport,
+  type LabOptions,
+  type LabResult,
+  type ModelName,
+  runLab,
+  textReport,
+  type WorkloadName,
+} from "../../lab/index.ts";
+import { bytes } from "../../lab/table.ts";
+import { parseList, parseNumber, parseSize } from "../size.ts";
+import type { Ui } from "../ui.ts";
+import { UsageError } from "../usage.ts";
+import type { Values, Verb } from "../verb.ts";
+import { openLabImage } from "./lab-image.ts";
+
+/** What a shell reports for a command ended by Ctrl-C. */
+const INTERRUPTED = 130;
+
+export const lab: Verb = {
+  name: "lab",
+  summary: "one disk through every I/O model: what each costs, and why",
+  description: [
+    "Plugs a virtual disk into a machine in five ways: bare (the driver wired straight to the device's registers), emulated IDE by",
+    "PIO and by DMA, a Xen block device and virtio. Runs the same workloads through each, checks every byte read, lets another model",
+    "read what each has written, and prints how one read travels, what each model costs, and how much code each takes.",
+    "Exit code 0 means that every byte was right in every model.",
+  ].join("\n"),
+  options: {
+    disk: {
+      value: "FILE",
+      help: "image to use; created when absent. An existing one is read only, below a\nthrow-away overlay, unless --overwrite is given. Default: a temporary image",
+    },
+    overwrite: { help: "write an existing image itself" },
+    size: { value: "SIZE", help: "size of a new image (default 256M)" },
+    format: { value: "NAME", help: "format of the image (default: by its name or content; vhd when new)" },
+    models: { value: "LIST", help: "of bare,ide-pio,ide-dma,xen,virtio (default: all)" },
+    workload: { value: "LIST", help: "of sequential,random,mixed,verify (default: all)" },
+    "block-size": { value: "LIST", help: "bytes of a request (default 4K)" },
+    "queue-depth": { value: "LIST", help: "requests in flight together (default 1,32)" },
+    seconds: { value: "N", help: "duration of each measurement (default 1)" },
+    seed: { value: "N", help: "decides every byte and every request (default 1)" },
+    json: { help: "print one JSON object instead of tables" },
+    html: { value: "FILE", help: "write a report with diagrams and plots" },
+    trace: { value: "FILE", help: "write every step of the traced reads, one JSON object a line" },
+  },
+  examples: [
+    ["paravane lab", "everything, on a temporary disk, in about a minute"],
+    [
+      "paravane lab --disk disk.vhd --models ide-dma,virtio --seconds 0.2",
+      "a quick comparison; disk.vhd stays as it is if it exists",
+    ],
+    ["paravane lab --json --queue-depth 1,8,64 > lab.json", "figures for a program"],
+    ["paravane lab --html lab.html", "the report with its diagrams"],
+  ],
+  run,
+};
+
+async function run(values: Values, ui: Ui): Promise<number> {
+  const text = (name: string) => values[name] as string | undefined;
+  const options = labOptions(values);
+  if (values.size !== undefined && text("disk") !== undefined && existsSync(text("disk")!)) {
+    throw new UsageError(`--size is for a new image, and ${text("disk")} exists`);
+  }
+  const image = await openLabImage({
+    path: text("disk"),
+    size: parseSize(text("size") ?? "256M", "size"),
+    format: text("format"),
+    overwrite: values.overwrite === true,
+  });
+  const stop = new AbortController();
+  const onSignal = () => {
+    if (stop.signal.aborted) process.exit(INTERRUPTED);
+    stop.abort();
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  if (!values.json) ui.out(`paravane lab on ${image.title}, ${bytes(image.disk.size)}\n`);
+  try {
+    const result = await runLab(image.disk, {
+      ...options,
+      store: image.store,
+      signal: stop.signal,
+      onProgress: ({ model, doing, done, of }) => ui.progress(done, of, `${model}: ${doing}`),
+    });
+    await image.close();
+    ui.clear();
+    report(result, values, ui);
+    return result.verified ? 0 : 1;
+  } catch (thrown) {
+    const error = asParavaneError(thrown);
+    await Promise.resolve(image.close()).catch(() => {});
+    if (error.code === "ABORTED") {
+      ui.note(`stopped; ${image.stopped()}`);
+      return INTERRUPTED;
+    }
+    throw new ParavaneError(error.code, error.message, error.context, { cause: error, hint: capital(image.abandon()) });
+  } finally {
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
+  }
+}
+
+/** Only what was given, so that the lab's own defaults hold. Names are checked by the lab. */
+function labOptions(values: Values): LabOptions {
+  const options: LabOptions = {};
+  const given = (name: string, take: (text: string, name: string) => void) => {
+    const text = values[name];
+    if (typeof text === "string") take(text, name);
+  };
+  given("models", (text, name) => (options.models = parseList(text, name) as ModelName[]));
+  given("workload", (text, name) => (options.workloads = parseList(text, name) as WorkloadName[]));
+  given(
+    "block-size",
+    (text, name) => (options.blockSizes = parseList(text, name).map((part) => parseSize(part, name))),
+  );
+  given("queue-depth", (text, name) => {
+    options.queueDepths = parseList(text, name).map((part) => parseNumber(part, name));
+  });
+  given("seconds", (text, name) => (options.seconds = parseNumber(text, name)));
+  given("seed", (text, name) => (options.seed = parseNumber(text, name)));
+  return options;
+}
+
+function report(result: LabResult, values: Values, ui: Ui): void {
+  if (typeof values.html === "string") save(values.html, htmlReport(result));
+  if (typeof values.trace === "string") save(values.trace, traceLines(result));
+  ui.out(values.json ? JSON.stringify(jsonReport(result), null, 2) : textReport(result, ui.style));
+}
+
+function save(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (thrown) {
+    throw new ParavaneError("IO", `${path} could not be written: ${(thrown as Error).message}`, {}, { cause: thrown });
+  }
+}
+
+/** Everything measured; of the paths the sums, for the steps are in `--trace`. */
+function jsonReport({ paths, ...rest }: LabResult): unknown {
+  return { ...rest, paths: paths.map(({ steps, ...sums }) => ({ ...sums, steps: steps.length })) };
+}
+
+function traceLines({ paths }: LabResult): string {
+  const lines = paths.flatMap(({ model, device, steps }) =>
+    steps.map(({ layer, ...step }, i) =>
+      JSON.stringify({ model, step: i, layer: layer === "device" ? device : layer, ...step }),
+    ),
+  );
+  return `${lines.join("\n")}\n`;
+}
+
+function capital(text: string): string {
+  return text[0].toUpperCase() + text.slice(1);
+}

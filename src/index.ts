@@ -1,0 +1,29 @@
+/** Paravane: virtual disks and devices for virtual machines that run in JavaScript. Runs in Node and in browsers. */
+export { type Block, BlockRequest, Op, Status } from "./core/block.ts";
+export { type ErrorCode, type ErrorContext, ParavaneError } from "./core/error.ts";
+export type { Later } from "./core/flow.ts";
+export type {
+  AddressSpace,
+  Clock,
+  Device,
+  GuestMemory,
+  InterruptLine,
+  Machine,
+  MmioDevice,
+  PciBus,
+  PciFunction,
+  PciFunctionOptions,
+  PortDevice,
+  Release,
+  Width,
+} from "./core/machine.ts";
+export { SegmentList } from "./core/segments.ts";
+export type { Store } from "./core/store.ts";
+export { discard, flush, readBytes, writeBytes, writeZeroes } from "./host/block/bytes.ts";
+export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
+export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
+export { attachIde, type IdeController, type IdeOptions } from "./host/device/ide/controller.ts";
+export type { IdeDriveOptions } from "./host/device/ide/drive.ts";
+export { MemoryStore } from "./host/store/memory.ts";
+export { Hypervisor } from "./hypervisor/hypervisor.ts";
+export { LabMachine, type MachineOptions } from "./hypervisor/machine.ts";

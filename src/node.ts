@@ -1,0 +1,56 @@
+/** What only Node has: disk images in files. */
+import { randomUUID } from "node:crypto";
+import { existsSync, renameSync, rmSync } from "node:fs";
+import { ParavaneError } from "./core/error.ts";
+import { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
+import { FileStore } from "./host/store/file.ts";
+
+export { FileStore, type FileStoreOptions } from "./host/store/file.ts";
+export * from "./index.ts";
+
+/**
+ * Opens the disk image in a file; `close()` closes both.
+ * @throws ParavaneError NOT_FOUND, READ_ONLY (no permission to write), CORRUPT, UNSUPPORTED, INVALID, ABORTED, IO
+ */
+export async function openFile(path: string, options: OpenDiskOptions = {}): Promise<Disk> {
+  const store = new FileStore(path, { readOnly: options.readOnly ?? false });
+  try {
+    return await openDisk(store, options);
+  } catch (thrown) {
+    store.close();
+    throw thrown;
+  }
+}
+
+export interface CreateFileOptions extends CreateDiskOptions {
+  /** Replaces an existing file. */
+  overwrite?: boolean;
+}
+
+/**
+ * Writes a new, empty disk image and opens it. It stands under another name until it is whole: at `path` there is never
+ * half an image, and a failure leaves nothing behind.
+ * @throws ParavaneError EXISTS, NO_SPACE, READ_ONLY, INVALID, NOT_FOUND (no such folder), ABORTED, IO
+ */
+export async function createFile(path: string, { overwrite, ...options }: CreateFileOptions): Promise<Disk> {
+  if (!overwrite && existsSync(path)) {
+    throw new ParavaneError(
+      "EXISTS",
+      `${path} exists`,
+      { file: path },
+      { hint: "Choose another name, or overwrite it" },
+    );
+  }
+  const partial = `${path}.${randomUUID().slice(0, 8)}.partial`;
+  const store = new FileStore(partial, { create: true });
+  try {
+    const disk = await createDisk(store, options);
+    await disk.close();
+    renameSync(partial, path);
+  } catch (thrown) {
+    store.close();
+    rmSync(partial, { force: true });
+    throw thrown;
+  }
+  return openFile(path, { format: options.format });
+}

@@ -45,7 +45,7 @@ export interface RigOptions {
 }
 
 /** Grant references: entry r grants page r, writable, unless a test says otherwise. */
-const REFS = 512;
+export const REFS = 512;
 
 /**
  * The back half of a ring, bare: no xenstore, no driver, no events. The test plays the guest by writing guest RAM.
@@ -59,34 +59,46 @@ export class XenRig {
   readonly grants: number;
   readonly table: RequestTable;
   readonly view: DataView;
-  readonly wide: boolean;
-  readonly entries: number;
-  readonly stride: number;
-  readonly body: number;
+  wide = true;
+  entries = 32;
+  stride = 0;
+  body = 0;
   /** The guest's private producer and consumer. */
-  produced: number;
-  consumed: number;
+  produced = 0;
+  consumed = 0;
 
   constructor(options: RigOptions = {}) {
-    const { wide = true, order = 0, ram = 4 << 20, sectors = 8192, start = 0 } = options;
-    this.memory = new LinearMemory(ram, 16 * 65536);
+    this.memory = new LinearMemory(options.ram ?? 4 << 20, 16 * 65536);
     this.core = coreFor(this.memory.wasm);
     this.view = new DataView(this.memory.wasm.buffer);
+    const { memory } = this;
+    this.grants = this.#reserve(GrantContext.Size);
+    this.set(this.grants, GrantContext.Shared, memory.base);
+    this.set(this.grants, GrantContext.Entries, REFS);
+    this.set(this.grants, GrantContext.Active, this.#reserve(REFS * ActiveGrant.Size));
+    this.set(this.grants, GrantContext.RamBase, memory.base);
+    this.set(this.grants, GrantContext.RamSize, memory.size);
+    this.context = this.#reserve(BlkbackContext.Size);
+    this.table = this.makeTable(32 << (options.order ?? 0));
+    this.connect(options);
+    for (let ref = 0; ref < REFS; ref++) this.grant(ref, ref);
+  }
+
+  /** A further table for batches in flight. */
+  makeTable(entries: number, segments = 2048): RequestTable {
+    const bytes = RequestTable.bytes(entries + 2, segments) + segments * 4;
+    return new RequestTable(this.core, this.#reserve(bytes), entries + 2, segments);
+  }
+
+  /** A fresh connection. */
+  connect(options: RigOptions): void {
+    const { wide = true, order = 0, sectors = 8192, start = 0 } = options;
     this.wide = wide;
     this.entries = 32 << order;
     this.stride = wide ? Blkif64.Request : Blkif32.Request;
     this.body = wide ? Blkif64.Body : Blkif32.Body;
-
-    const { memory } = this;
-    this.grants = memory.reserve(GrantContext.Size);
-    this.set(this.grants, GrantContext.Shared, memory.base);
-    this.set(this.grants, GrantContext.Entries, REFS);
-    this.set(this.grants, GrantContext.Active, memory.reserve(REFS * ActiveGrant.Size));
-    this.set(this.grants, GrantContext.RamBase, memory.base);
-    this.set(this.grants, GrantContext.RamSize, memory.size);
-    this.context = memory.reserve(BlkbackContext.Size);
     for (let page = 0; page < 1 << order; page++) {
-      this.set(this.context, RingContext.Pages + page * 4, memory.base + (1 + page * 2) * 4096);
+      this.set(this.context, RingContext.Pages + page * 4, this.page(1 + page * 2));
     }
     const fields: [number, number][] = [
       [RingContext.Stride, this.stride],
@@ -103,19 +115,22 @@ export class XenRig {
         options.features ?? BlkbackFeature.Flush | BlkbackFeature.Barrier | BlkbackFeature.Discard,
       ],
       [BlkbackContext.MaxIndirect, options.maxIndirect ?? 256],
+      [BlkbackContext.Broken, 0],
     ];
     for (const [field, value] of fields) this.set(this.context, field, value);
-    const segments = 2048;
-    const requests = this.entries + 2;
-    const bytes = RequestTable.bytes(requests, segments) + segments * 4;
-    this.table = new RequestTable(this.core, memory.reserve(bytes), requests, segments);
     this.produced = start;
     this.consumed = start;
     this.header(Sring.ReqProd, start);
     this.header(Sring.RspProd, start);
     this.header(Sring.ReqEvent, start + 1);
     this.header(Sring.RspEvent, start + 1);
-    for (let ref = 0; ref < REFS; ref++) this.grant(ref, ref);
+  }
+
+  /** Private state, with a gap before the next so that a stray store is seen. */
+  #reserve(bytes: number): number {
+    const address = this.memory.reserve(bytes);
+    this.memory.reserve(256);
+    return address;
   }
 
   set(address: number, field: number, value: number): void {
@@ -157,7 +172,8 @@ export class XenRig {
 
   /** Copies `bytes` into the next free entry. */
   put(bytes: Uint8Array): void {
-    for (let i = 0; i < bytes.length; i++) this.memory.linear[this.slot(this.produced, i)] = bytes[i];
+    const words = new Uint32Array(bytes.buffer);
+    for (let i = 0; i < words.length; i++) this.view.setUint32(this.slot(this.produced, i * 4), words[i], true);
     this.produced = (this.produced + 1) >>> 0;
   }
 
@@ -170,7 +186,7 @@ export class XenRig {
     this.put(new Uint8Array(entry.buffer));
   }
 
-  /** An indirect request; the segments are written into the pages behind `refs` (reference r grants page r). */
+  /** An indirect request; the segments are written into the pages numbered as `refs`, which grant them unless changed. */
   indirect(op: number, id: number, sector: number, refs: number[], segments: Segment[], count = segments.length): void {
     const entry = this.#entry(BlkifOp.Indirect | (op << 8) | (count << 16), id, sector);
     refs.forEach((ref, i) => {

@@ -259,6 +259,15 @@ export class CoreMapper implements Mapper {
     this.#u32[tag] = Math.floor(key / 2) + 1;
   }
 
+  /** Forgets the page, if it is cached. */
+  dropPage(key: number): void {
+    const at = this.pageAt(key);
+    if (at < 0) return;
+    const cache = cacheOf(key) >>> 2;
+    const way = (at - this.#u32[cache + CacheField.Pages / 4]) >>> this.#u32[cache + CacheField.PageShift / 4];
+    this.#u32[this.#tag(key, way)] = 0;
+  }
+
   /** Lookups answered from the cache, and those that had to wait for a page, both levels together. */
   get cacheStatistics(): { hits: number; misses: number; bytes: number } {
     const sum = (field: CacheField) =>

@@ -1,0 +1,179 @@
+import type { Block } from "../../../core/block.ts";
+import { BlockRequest, Op, Status } from "../../../core/block.ts";
+import { ParavaneError } from "../../../core/error.ts";
+import { type Flow, wait } from "../../../core/flow.ts";
+import type { OpenOptions } from "../../../core/format.ts";
+import type { Store } from "../../../core/store.ts";
+import { Unpacker } from "./compressed.ts";
+import { Autoclear, type Header, Incompatible } from "./header.ts";
+import { corrupt } from "./io.ts";
+import { REFCOUNT_TABLE, Refcounts } from "./refcount.ts";
+import type { Snapshot } from "./snapshot-table.ts";
+import { Tables } from "./tables.ts";
+
+/** What is open: the header, the tables, the counts, and the space on its way out. */
+export class Volume {
+  readonly store: Store;
+  /** The external data file, if there is one. */
+  readonly data: Store | undefined;
+  readonly header: Header;
+  readonly snapshots: readonly Snapshot[];
+  readonly l1: { position: number; size: number };
+  readonly tables: Tables;
+  readonly refcounts: Refcounts;
+  readonly unpacker: Unpacker;
+  /** Bytes of a cluster, and of what can be allocated or zeroed alone. */
+  readonly clusterBytes: number;
+  readonly unitBytes: number;
+  readonly extended: boolean;
+  backing: Block | undefined;
+  /** Clusters that what is in memory refers to no more, and those that what is durable refers to no more. */
+  #retiring: number[] = [];
+  #retired: number[] = [];
+
+  constructor(
+    store: Store,
+    data: Store | undefined,
+    header: Header,
+    snapshots: readonly Snapshot[],
+    options: VolumeOptions,
+  ) {
+    this.store = store;
+    this.data = data;
+    this.header = header;
+    this.snapshots = snapshots;
+    this.clusterBytes = 2 ** header.clusterBits;
+    this.extended = (header.incompatible & Incompatible.ExtendedL2) !== 0n;
+    this.unitBytes = this.extended ? this.clusterBytes / 32 : this.clusterBytes;
+    this.l1 = options.l1 ?? { position: header.l1Position, size: header.l1Size };
+    this.tables = new Tables(store, header, this.l1, data);
+    this.refcounts = new Refcounts(store, header);
+    this.unpacker = new Unpacker(store, header, options.codecs);
+    this.refcounts.guarded = this.#metadata();
+  }
+
+  /** The store of guest data. */
+  get target(): Store {
+    return this.data ?? this.store;
+  }
+  /** The data file must stay readable on its own: zeros are to be written, not noted. */
+  get rawData(): boolean {
+    return this.data !== undefined && (this.header.autoclear & Autoclear.RawDataFile) !== 0n;
+  }
+
+  get dirty(): boolean {
+    return this.tables.dirty || this.#retired.length > 0 || this.refcounts.dirty;
+  }
+  /** So much waits in memory that it should be written. */
+  get full(): boolean {
+    return this.tables.full || this.#retiring.length > 8192;
+  }
+
+  /** One reference less to each of `count` clusters from store byte `position`, once that is durable. */
+  retire(position: number, count: number): void {
+    this.#retiring.push(position / this.clusterBytes, count);
+  }
+
+  *stage(): Flow {
+    const { refcounts, store, clusterBytes } = this;
+    const list = this.#retired;
+    this.#retired = [];
+    if (list.length > 0) this.unpacker.forget();
+    for (let i = 0; i < list.length; i += 2) {
+      yield* refcounts.release(list[i], list[i + 1]);
+      if (!store.releases) continue;
+      for (let cluster = list[i]; cluster < list[i] + list[i + 1]; cluster++) {
+        if ((yield* refcounts.get(cluster)) > 0) continue;
+        const position = cluster * clusterBytes;
+        const length = Math.min(clusterBytes, store.size - position);
+        if (length > 0) yield* wait(store.discard(position, length));
+      }
+    }
+    yield* refcounts.write();
+    yield* this.tables.stage();
+  }
+
+  release(): void {
+    this.#retired = this.#retired.concat(this.#retiring);
+    this.#retiring = [];
+  }
+
+  /** Makes all that waits in memory durable, in order. */
+  *commit(): Flow {
+    if (this.data) yield* wait(this.data.flush());
+    yield* this.stage();
+    yield* wait(this.store.flush());
+    yield* this.tables.sync();
+    yield* wait(this.store.flush());
+    this.release();
+  }
+
+  /** The data store, or the image's own, has grown. */
+  grown(): void {
+    const { mapper } = this.tables;
+    mapper.limit = Math.ceil(this.store.size / this.clusterBytes) * this.clusterBytes;
+    mapper.dataEnd = this.target.size;
+  }
+
+  /** @throws CORRUPT where no L2 table can be */
+  checkTable(index: number, position: number): void {
+    const l1End = this.l1.position + this.l1.size * 8;
+    const end = position + this.clusterBytes;
+    const outside =
+      position < this.clusterBytes || end > Math.ceil(this.store.size / this.clusterBytes) * this.clusterBytes;
+    const overlap = position < l1End && end > this.l1.position;
+    if (position % this.clusterBytes === 0 && !outside && !overlap) return;
+    throw corrupt(
+      this.store,
+      "L1 table",
+      this.l1.position + index * 8,
+      `entry ${index} points at byte ${position}, where no L2 table can be`,
+    );
+  }
+
+  /** Guest bytes of the parent; zeros past its end, or when there is none. */
+  *readBacking(offset: number, length: number): Flow<Uint8Array> {
+    const block = this.backing;
+    if (!block) return new Uint8Array(length);
+    const lead = offset % block.sectorSize;
+    const start = offset - lead;
+    const whole = Math.ceil((lead + length) / block.sectorSize) * block.sectorSize;
+    const bytes = new Uint8Array(whole);
+    const inside = Math.max(0, Math.min(whole, block.size - start));
+    if (inside > 0) {
+      const request = new BlockRequest();
+      request.op = Op.Read;
+      request.offset = start;
+      request.length = inside;
+      request.memory = bytes;
+      request.segments.push(0, inside);
+      yield* wait(block.submit([request]));
+      if (request.status !== Status.Ok) {
+        throw request.error ?? new ParavaneError("IO", "the parent disk could not be read", { offset, length });
+      }
+    }
+    return bytes.subarray(lead, lead + length);
+  }
+
+  #metadata(): { first: number; end: number; structure: string }[] {
+    const { header, clusterBytes } = this;
+    const list: { first: number; end: number; structure: string }[] = [];
+    const add = (structure: string, position: number, bytes: number) => {
+      if (bytes === 0) return;
+      list.push({ first: position / clusterBytes, end: Math.ceil((position + bytes) / clusterBytes), structure });
+    };
+    add("header", 0, 1);
+    add(REFCOUNT_TABLE, header.refcountPosition, header.refcountClusters * clusterBytes);
+    add("L1 table", header.l1Position, header.l1Size * 8);
+    if (header.snapshotCount > 0) add("snapshot table", header.snapshotPosition, 1);
+    for (const snapshot of this.snapshots)
+      add(`L1 table of snapshot ${snapshot.id}`, snapshot.l1Position, snapshot.l1Size * 8);
+    return list;
+  }
+}
+
+export interface VolumeOptions {
+  codecs?: OpenOptions["codecs"];
+  /** Instead of the active one. */
+  l1?: { position: number; size: number };
+}

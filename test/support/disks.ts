@@ -45,6 +45,23 @@ export const DISKS: DiskCase[] = [
   image("vhd, dynamic", "vhd"),
   image("vhd, dynamic, small blocks", "vhd", { blockSize: 4096 * 4 }),
   image("vhd, fixed", "vhd", { subformat: "fixed" }),
+  image("qcow2", "qcow2"),
+  image("qcow2, version 2", "qcow2", { compat: "0.10" }),
+  image("qcow2, small clusters, wide refcounts", "qcow2", { clusterSize: 4096, refcountBits: 64 }),
+  image("qcow2, subclusters", "qcow2", { extendedL2: true, clusterSize: 32768, refcountBits: 1 }),
+  {
+    name: "qcow2 over qcow2, subclusters",
+    keeps: true,
+    async open({ first, second, seen }, size) {
+      const qcow2 = { format: "qcow2", size, extendedL2: true };
+      if (first.size === 0) {
+        await (await createDisk(second, { format: "qcow2", size: Math.max(512, size - 4096) })).close();
+        const backing = await openDisk(second);
+        await (await createDisk(first, { ...qcow2, backingFile: "parent", backing })).close();
+      }
+      return openDisk(seen(first), { format: "qcow2", backing: await openDisk(seen(second), { readOnly: true }) });
+    },
+  },
   {
     name: "overlay over vhd",
     keeps: false,

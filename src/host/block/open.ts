@@ -27,6 +27,8 @@ export interface OpenDiskOptions extends OpenOptions {
 
 export interface CreateDiskOptions extends CreateOptions {
   format: string;
+  /** The parent of an image that is made to have one; the disk closes it. */
+  backing?: Block;
   signal?: AbortSignal;
 }
 
@@ -49,11 +51,11 @@ export async function openDisk(store: Store, options: OpenDiskOptions = {}): Pro
  * @throws ParavaneError EXISTS (the store is not empty), INVALID, NO_SPACE, ABORTED, and what the store throws
  */
 export async function createDisk(store: Store, options: CreateDiskOptions): Promise<Disk> {
-  const { format: name, signal, ...rest } = options;
+  const { format: name, signal, backing, ...rest } = options;
   if (store.size > 0) {
     throw new ParavaneError("EXISTS", `${store.name} is not empty`, { file: store.name });
   }
-  return drive(create(store, formatNamed(name), rest), signal);
+  return drive(create(store, formatNamed(name), rest, backing), signal);
 }
 
 /** @throws ParavaneError INVALID */
@@ -64,10 +66,12 @@ export function formatNamed(name: string): Format {
   throw new ParavaneError("INVALID", `there is no disk format "${name}"`, {}, { hint: `Known: ${known}` });
 }
 
-function* create(store: Store, format: Format, options: CreateOptions): Flow<Disk> {
+function* create(store: Store, format: Format, options: CreateOptions, backing?: Block): Flow<Disk> {
   yield* format.create(store, options);
   yield* wait(store.flush());
-  return new ImageDisk(yield* format.open(store, {}), store);
+  const image = yield* format.open(store, {});
+  checkParent(image, store, backing);
+  return new ImageDisk(image, store, { backing });
 }
 
 function* open(store: Store, name: string | undefined, options: OpenOptions & { backing?: Block }): Flow<Disk> {

@@ -218,6 +218,7 @@ function mark(at: usize, id: u64, answer: u32, linked: bool): void {
  */
 export function xenBackComplete(back: usize, table: usize, count: u32): u32 {
   const grants: usize = load<u32>(back, BlkbackContext.Grants);
+  const broken = load<u32>(back, BlkbackContext.Broken) !== 0; // then nothing is written to the ring either
   const old = load<u32>(back, RingContext.Produced);
   let produced = old;
   let carried: u32 = BlockStatus.Ok;
@@ -227,11 +228,11 @@ export function xenBackComplete(back: usize, table: usize, count: u32): u32 {
     const end = ref + load<u32>(at, RequestField.Segments) * 4;
     for (; ref < end; ref += 4) grantUnmap(grants, load<u32>(ref));
     if (carried === BlockStatus.Ok) carried = load<u32>(at, RequestField.Status);
-    if (load<u32>(at, BlkifRecord.Linked) !== 0) continue;
+    if (broken || load<u32>(at, BlkifRecord.Linked) !== 0) continue;
     respond(back, produced++, load<u64>(at, BlkifRecord.Id), load<u32>(at, BlkifRecord.Operation), carried);
     carried = BlockStatus.Ok;
   }
-  if (load<u32>(back, BlkbackContext.Broken) !== 0) return RingResult.Fatal;
+  if (broken) return RingResult.Fatal;
   store<u32>(back, produced, RingContext.Produced);
   let result: u32 = 0;
   if (produced !== old && ringPush(back, Sring.RspProd, old)) result = RingResult.Notify;

@@ -6,7 +6,7 @@ import { Hypervisor } from "../../src/hypervisor/hypervisor.ts";
 import type { LabMachine } from "../../src/hypervisor/machine.ts";
 import { FakeBlock, type FakeOptions } from "./fake-block.ts";
 
-const MIB = 1 << 20;
+export const MIB = 1 << 20;
 
 export interface Setup {
   back?: BlkbackOptions;

@@ -34,7 +34,8 @@ export class GrantTable {
    */
   setup(address: number, pages: number): void {
     const { base, size } = this.#memory;
-    if (address % XenPage.Size !== 0 || pages < 1 || pages > MAX_FRAMES || !(address + pages * XenPage.Size <= size)) {
+    const inside = address >= 0 && address + pages * XenPage.Size <= size;
+    if (!inside || address % XenPage.Size !== 0 || pages < 1 || pages > MAX_FRAMES) {
       throw new ParavaneError("INVALID", `a grant table is 1–${MAX_FRAMES} whole pages inside guest RAM`, {
         offset: address,
         pages,

@@ -73,11 +73,13 @@ export class Xenstore {
   write(domain: number, path: string, value: string): void {
     if (value.length > VALUE_MAX)
       throw new ParavaneError("INVALID", `xenstore values end at ${VALUE_MAX} bytes`, { path });
-    const node = this.#ensure(domain, path);
-    const before = node.value;
-    node.value = value;
-    this.#undo?.push(() => (node.value = before));
-    this.#fire(path);
+    this.transaction(() => {
+      const node = this.#ensure(domain, path);
+      const before = node.value;
+      node.value = value;
+      this.#undo!.push(() => (node.value = before));
+      this.#changed.push(path);
+    });
   }
 
   /** Removes the node and what is below it; nothing when it is not there. @throws ParavaneError DENIED */
@@ -118,18 +120,17 @@ export class Xenstore {
    * can come between and a transaction never has to be tried again.
    */
   transaction<T>(body: () => T): T {
-    if (this.#undo) return body();
-    const undo: Undo[] = [];
-    const before = this.#changed.length;
-    this.#undo = undo;
+    const outer = this.#undo;
+    const undo = (this.#undo = outer ?? []);
+    const [steps, events] = [undo.length, this.#changed.length];
     try {
       return body();
     } catch (thrown) {
-      while (undo.length > 0) undo.pop()!();
-      this.#changed.length = before;
+      while (undo.length > steps) undo.pop()!();
+      this.#changed.length = events;
       throw thrown;
     } finally {
-      this.#undo = null;
+      this.#undo = outer;
       this.#drain();
     }
   }

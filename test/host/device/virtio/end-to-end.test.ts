@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
 import { BlockRequest, Op, Status } from "../../../../src/core/block.ts";
 import { probeVirtioBlk, type VirtioBlkProbe } from "../../../../src/guest/virtio-blk.ts";
-import { createDisk, type Disk } from "../../../../src/host/block/open.ts";
+import { createDisk } from "../../../../src/host/block/open.ts";
 import { attachVirtioBlk } from "../../../../src/host/device/virtio/attach.ts";
 import { MemoryStore } from "../../../../src/host/store/memory.ts";
 import { LabMachine } from "../../../../src/hypervisor/machine.ts";
-import { HeldBlock } from "../../../support/held-block.ts";
+import { FakeBlock } from "../../../support/fake-block.ts";
 
 const WINDOW = { base: 0xd0000000, interrupt: 5 };
 const SIZE = 4 << 20;
@@ -13,14 +13,16 @@ const PAGE = 4096;
 
 async function rig(options: Partial<VirtioBlkProbe> = {}, asynchronous = false) {
   const machine = new LabMachine({ memory: 16 << 20 });
-  const disk: Disk = await createDisk(new MemoryStore(), { format: "raw", size: SIZE });
-  const block = asynchronous ? new HeldBlock(disk) : disk;
-  const device = attachVirtioBlk(machine, block, WINDOW);
+  const held = asynchronous ? new FakeBlock(SIZE, { manual: true }) : undefined;
+  const device = attachVirtioBlk(
+    machine,
+    held ?? (await createDisk(new MemoryStore(), { format: "raw", size: SIZE })),
+    WINDOW,
+  );
   const driver = probeVirtioBlk(machine.guest, { ...WINDOW, ...options });
   const done: BlockRequest[] = [];
   driver.onComplete = (request) => done.push(request);
-  const held = block instanceof HeldBlock ? block : undefined;
-  return { machine, ram: machine.guest.ram, disk, device, driver, done, held };
+  return { machine, ram: machine.guest.ram, device, driver, done, held };
 }
 
 function request(op: Op, offset: number, length: number, ...pages: number[]): BlockRequest {
@@ -117,8 +119,7 @@ test.each(combinations)("every byte comes back: %o", async ({ slow, ...options }
     expect(guard).toBeLessThan(10_000);
     feed();
     if (held) {
-      held.reversed = random(2) === 0;
-      if (held.held > 0) await held.release();
+      if (held.waiting > 0) await held.release(random(held.waiting));
     }
   }
   expect(Math.min(...Object.values(counts))).toBeGreaterThan(50);
@@ -158,7 +159,7 @@ test.each([true, false])(
     const before = { ...machine.exits };
     driver.start([request(Op.Read, 0, PAGE, page)]);
     expect(done.length).toBe(0);
-    await held!.releaseAll();
+    await held!.release();
     expect(done.length).toBe(1);
     expect(machine.exits.mmioWrites - before.mmioWrites).toBe(2);
     expect(machine.exits.mmioReads - before.mmioReads).toBe(1);
@@ -171,7 +172,7 @@ test("an asynchronous disk at depth 32: three exits and an interrupt for all of 
   const page = ram.allocate(1);
   const before = machine.exits.total;
   driver.start(Array.from({ length: 32 }, () => request(Op.Read, 0, PAGE, page)));
-  await held!.releaseAll();
+  await held!.release();
   expect([done.length, machine.exits.total - before, machine.interruptsDelivered]).toEqual([32, 3, 1]);
 });
 
@@ -184,9 +185,9 @@ test("the queue takes what it has descriptors for", async () => {
     const page = ram.allocate(1);
     const requests = Array.from({ length: 10 }, () => request(Op.Read, 0, PAGE, page));
     expect(driver.start(requests)).toBe(fits);
-    await held!.releaseAll();
+    await held!.release();
     expect(done.length).toBe(fits);
     expect(driver.start(requests.slice(fits))).toBe(Math.min(fits, 10 - fits));
-    await held!.releaseAll();
+    await held!.release();
   }
 });

@@ -37,9 +37,17 @@ export function ideReset(ctx: usize): void {
   endReset(ctx);
 }
 
-/** The guest reads `width` bytes at `reg` (AtaRegister). */
-export function ideRead(ctx: usize, reg: u32, width: u32): u32 {
+/**
+ * The guest reads `width` bytes at `reg` (AtaRegister). Returns the value, and IdeField.Event above its 32 bits: one
+ * number, for a data port is read two thousand times for 4 KiB.
+ */
+export function ideRead(ctx: usize, reg: u32, width: u32): f64 {
   put(ctx + IdeField.Event, 0);
+  const value = readPort(ctx, reg, width);
+  return (value as f64) + (get(ctx + IdeField.Event) as f64) * 4294967296.0;
+}
+
+function readPort(ctx: usize, reg: u32, width: u32): u32 {
   if (reg === AtaRegister.Data) return readData(ctx, width);
   if (reg >= (AtaRegister.BmCommand as u32)) return readBusMaster(ctx, reg, width);
   let value: u32 = 0;

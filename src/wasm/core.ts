@@ -7,7 +7,7 @@ export interface CoreExports {
   mapResolve(ctx: number, count: number): number;
   /** Power-on or hardware reset of one IDE channel; see assembly/spec/ide.ts. */
   ideReset(ctx: number): void;
-  /** A guest's access to a channel register (AtaRegister); a write returns IdeEvent bits, a read leaves them in its ctx. */
+  /** A guest's access to a channel register (AtaRegister). A write returns IdeEvent bits, a read its value + bits × 2^32. */
   ideRead(ctx: number, register: number, width: number): number;
   ideWrite(ctx: number, register: number, width: number, value: number): number;
   /** Walks the PRD table of the DMA command under way: 1 with its request in the table, 0 when the command has ended. */
@@ -47,9 +47,12 @@ export class Core {
   #u8: Uint8Array;
   #u32: Uint32Array;
   #f64: Float64Array;
+  /** A shared memory that grows leaves its old views as they were; only one that is not shared empties them. */
+  readonly #shared: boolean;
 
   constructor(memory: WebAssembly.Memory) {
     this.memory = memory;
+    this.#shared = !(memory.buffer instanceof ArrayBuffer);
     this.call = instantiate(memory);
     this.#u8 = new Uint8Array(memory.buffer);
     this.#u32 = new Uint32Array(memory.buffer);
@@ -57,15 +60,15 @@ export class Core {
   }
 
   get u8(): Uint8Array {
-    if (this.#u8.length === 0 || this.#u8.buffer !== this.memory.buffer) this.#renew();
+    if (this.#u8.length === 0 || this.#shared) this.#renew();
     return this.#u8;
   }
   get u32(): Uint32Array {
-    if (this.#u32.buffer !== this.memory.buffer) this.#renew();
+    if (this.#u32.length === 0 || this.#shared) this.#renew();
     return this.#u32;
   }
   get f64(): Float64Array {
-    if (this.#f64.buffer !== this.memory.buffer) this.#renew();
+    if (this.#f64.length === 0 || this.#shared) this.#renew();
     return this.#f64;
   }
 
@@ -78,6 +81,7 @@ export class Core {
   }
 
   #renew(): void {
+    if (this.#u8.length > 0 && this.#u8.buffer === this.memory.buffer) return;
     this.#u8 = new Uint8Array(this.memory.buffer);
     this.#u32 = new Uint32Array(this.memory.buffer);
     this.#f64 = new Float64Array(this.memory.buffer);

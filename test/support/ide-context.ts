@@ -51,7 +51,7 @@ export class IdeContext {
   }
 
   read(register: AtaRegister, width: 1 | 2 | 4 = 1): number {
-    return this.core.call.ideRead(this.at, register, width) >>> 0;
+    return this.core.call.ideRead(this.at, register, width) % 2 ** 32;
   }
   /** What the write leaves for the host to do. */
   write(register: AtaRegister, value: number, width: 1 | 2 | 4 = 1): number {

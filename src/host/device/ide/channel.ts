@@ -12,6 +12,9 @@ import { configureDrive, type IdeDriveOptions, powerOn } from "./drive.ts";
 /** How a batch can end without saying so in its requests: the block was closed, or broke its contract. */
 const LOST = new Set<Status>([Status.Pending]);
 
+/** Above this, `ideRead` returns what the read has set off. */
+const EVENT = 2 ** 32;
+
 /**
  * One IDE channel with up to two drives: the core keeps its registers and decides what happens when; here the media are
  * moved, commands without media are carried out and the interrupt line is driven.
@@ -62,10 +65,10 @@ export class IdeChannel implements AtaRegisters {
   }
 
   read(register: AtaRegister, width: Width): number {
-    const value = this.#core.call.ideRead(this.#context, register, width);
-    const event = this.#core.u32[(this.#context + IdeField.Event) >>> 2];
-    if (event !== 0) this.#react(event);
-    return value >>> 0;
+    const answer = this.#core.call.ideRead(this.#context, register, width);
+    if (answer < EVENT) return answer;
+    this.#react(Math.floor(answer / EVENT));
+    return answer % EVENT;
   }
 
   write(register: AtaRegister, width: Width, value: number): void {

@@ -2,7 +2,7 @@ import { AtaCommand, AtaDevice } from "../../../assembly/spec/ata.ts";
 import { type BlockRequest, Op } from "../../core/block.ts";
 
 /** How a command moves its data. */
-export type Protocol = "none" | "pio" | "dma";
+type Protocol = "none" | "pio" | "dma";
 
 /** One command's registers. */
 export interface Taskfile {

@@ -38,6 +38,9 @@ export class FileStore implements Store {
     try {
       this.#fd = fs.openSync(path, mode);
     } catch (thrown) {
+      if (this.readOnly && (thrown as NodeJS.ErrnoException).code === "EACCES") {
+        throw new ParavaneError("IO", `${path} may not be read`, { file: path }, { cause: thrown });
+      }
       throw fileError(thrown, path);
     }
     const stat = fs.fstatSync(this.#fd);
@@ -96,7 +99,7 @@ export class FileStore implements Store {
     return then(
       this.#typed(() => this.#io.move(true, position, from), position, length),
       () => {
-        this.#size = Math.max(this.#size, position + length);
+        if (length > 0) this.#size = Math.max(this.#size, position + length);
       },
     );
   }

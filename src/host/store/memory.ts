@@ -63,7 +63,7 @@ export class MemoryStore implements Store {
       });
       position += segments.length(i);
     }
-    if (position > this.#size) this.#size = position;
+    if (segments.total > 0 && position > this.#size) this.#size = position;
   }
 
   flush(): void {

@@ -1,0 +1,250 @@
+import { describe, expect, test } from "vitest";
+import { type Block, Status } from "../../src/core/block.ts";
+import type { ErrorCode } from "../../src/core/error.ts";
+import { flush, readBytes } from "../../src/host/block/bytes.ts";
+import { createDisk, openDisk } from "../../src/host/block/open.ts";
+import { FORMATS } from "../../src/host/format/index.ts";
+import { KeptStore } from "../support/disks.ts";
+import { batchOf, compare, Model, type Step } from "../support/model.ts";
+import { CrashStore, contentOf, FaultStore, LateStore, randomFrom } from "../support/stores.ts";
+
+const MiB = 2 ** 20;
+
+interface FormatCase {
+  name: string;
+  format: string;
+  options: Record<string, unknown>;
+}
+
+/** Every way to make an image. A new format joins the suite by being listed here. */
+const CASES: FormatCase[] = [
+  { name: "raw", format: "raw", options: {} },
+  { name: "vhd, dynamic", format: "vhd", options: {} },
+  { name: "vhd, dynamic, small blocks", format: "vhd", options: { blockSize: 65536 } },
+  { name: "vhd, fixed", format: "vhd", options: { subformat: "fixed" } },
+  { name: "vhdx, dynamic", format: "vhdx", options: {} },
+  { name: "vhdx, fixed", format: "vhdx", options: { subformat: "fixed" } },
+];
+
+test("every format is in this suite", () => {
+  expect(FORMATS.map(({ name }) => name).filter((name) => !CASES.some(({ format }) => format === name))).toEqual([]);
+});
+
+const code = (promise: Promise<unknown>) =>
+  promise.then(
+    () => "none",
+    (error) => error.code,
+  );
+
+/** Random steps that meet each other, over `sectors`. */
+function steps(random: () => number, sectors: number, count: number): Step[] {
+  return Array.from({ length: count }, () => {
+    const kinds: Step["kind"][] = ["write", "write", "write", "read", "zero", "discard"];
+    const sector = Math.floor(random() * sectors);
+    const length = 1 + Math.floor(random() * (random() < 0.2 ? 3000 : 20));
+    return { kind: kinds[Math.floor(random() * kinds.length)], sector, count: Math.min(length, sectors - sector) };
+  });
+}
+
+describe.each(CASES)("$name", ({ format, options }) => {
+  const size = 6 * MiB + 512;
+  const made = async (store = new KeptStore()) => {
+    await (await createDisk(store, { format, size, ...options })).close();
+    return store;
+  };
+
+  test("is known again by its content, and opens with the size it was given", async () => {
+    const store = await made();
+    const disk = await openDisk(store);
+    expect(disk.format).toBe(format);
+    expect(disk.size).toBe(size);
+    expect(JSON.parse(JSON.stringify(disk.describe()))).toMatchObject({ format, size });
+    expect((await readBytes(disk, 0, size)).every((byte) => byte === 0)).toBe(true);
+    if (format === "raw") return;
+    const content = contentOf(store);
+    const length = Math.min(512, content.length);
+    const claims = FORMATS.map((each) => [
+      each.name,
+      each.probe(content.subarray(0, length), content.subarray(-length)),
+    ]);
+    expect(claims.filter(([, sure]) => (sure as number) > 1).map(([name]) => name)).toEqual([format]);
+  });
+
+  test("refuses options and sizes that it has no use for", async () => {
+    expect(await code(createDisk(new KeptStore(), { format, size, ...options, colour: "blue" }))).toBe("INVALID");
+    for (const wrong of [-512, Number.NaN, 1.5, 2 ** 60]) {
+      expect(await code(createDisk(new KeptStore(), { format, size: wrong, ...options }))).toBe("INVALID");
+    }
+  });
+
+  test("opened read-only, it changes no byte and refuses writes", async () => {
+    const store = await made();
+    const before = contentOf(store);
+    const disk = await openDisk(store, { readOnly: true });
+    expect(disk.readOnly).toBe(true);
+    const { batch } = batchOf(new Model(), [
+      { kind: "write", sector: 0, count: 1 },
+      { kind: "zero", sector: 0, count: 1 },
+      { kind: "discard", sector: 0, count: 1 },
+      { kind: "flush", sector: 0, count: 0 },
+    ]);
+    await disk.submit(batch);
+    expect(batch.map(({ status }) => status)).toEqual([Status.ReadOnly, Status.ReadOnly, Status.ReadOnly, Status.Ok]);
+    await disk.close();
+    expect(Buffer.compare(contentOf(store), before)).toBe(0);
+  });
+
+  test("cut off at any length, it opens or is refused in its own words", async () => {
+    const store = await made();
+    const disk = await openDisk(store, { format });
+    const { batch, check } = batchOf(new Model(), steps(randomFrom(1), size / 512, 30));
+    await disk.submit(batch);
+    expect(check()).toBeNull();
+    await disk.close();
+    const content = contentOf(store);
+    const random = randomFrom(7);
+    const outcomes = new Map<string, number>();
+    for (let i = 0; i < 60; i++) {
+      const cut = Math.floor(random() ** 3 * content.length);
+      const kept = new KeptStore(content.subarray(0, cut));
+      let outcome = await code(openDisk(kept, { format, readOnly: true }));
+      if (outcome === "none") outcome = "opened";
+      outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
+    }
+    expect([...outcomes.keys()].filter((each) => !["opened", "CORRUPT"].includes(each))).toEqual([]);
+  });
+
+  // Every store call in turn fails, with each cause that a host has.
+  test.each<[ErrorCode, Status]>([
+    ["NO_SPACE", Status.NoSpace],
+    ["MEDIA", Status.Media],
+    ["IO", Status.Io],
+  ])("survives any store call failing with %s", async (cause, status) => {
+    for (const late of [false, true]) {
+      for (let failing = 0; failing < 40; failing++) {
+        const store = await made();
+        const faulty = new FaultStore(late ? new LateStore(store, failing) : store);
+        const disk = await openDisk(faulty, { format });
+        const model = new Model();
+        const first = batchOf(model, [
+          { kind: "write", sector: 10, count: 8 },
+          { kind: "write", sector: 5000, count: 8 },
+          { kind: "flush", sector: 0, count: 0 },
+        ]);
+        await disk.submit(first.batch);
+        expect(first.check()).toBeNull();
+
+        let calls = 0;
+        faulty.fault = (call) => {
+          if (cause === "NO_SPACE" && (call === "readv" || call === "flush")) return;
+          return calls++ === failing ? cause : undefined;
+        };
+        const { batch } = batchOf(new Model(), [
+          { kind: "write", sector: 100, count: 3 },
+          { kind: "read", sector: 10, count: 8 },
+          { kind: "write", sector: 9000, count: 8 },
+          { kind: "zero", sector: 110, count: 5 },
+          { kind: "write", sector: 12000, count: 1 },
+          { kind: "flush", sector: 0, count: 0 },
+          { kind: "read", sector: 12000, count: 1 },
+        ]);
+        await disk.submit(batch);
+        const failed = batch.filter((request) => request.status !== Status.Ok);
+        expect(batch.some((request) => request.status === Status.Pending)).toBe(false);
+        expect(failed.length).toBeLessThanOrEqual(1);
+        for (const request of failed) {
+          expect(request.status).toBe(status);
+          expect(request.error?.message).toContain("injected");
+        }
+        const reached = calls > failing;
+        // The disk goes on: the same again succeeds.
+        faulty.fault = () => undefined;
+        const again = batchOf(model, [
+          { kind: "write", sector: 9000, count: 8 },
+          { kind: "write", sector: 12000, count: 1 },
+          { kind: "flush", sector: 0, count: 0 },
+        ]);
+        await disk.submit(again.batch);
+        expect(again.check()).toBeNull();
+        await disk.close();
+        const reopened = await openDisk(store, { format });
+        expect(await compare(reopened, model)).toBeNull();
+        await reopened.close();
+        if (!reached) break;
+      }
+    }
+  });
+
+  test("loses power at any time and keeps what was flushed", async () => {
+    const half = Math.floor(size / 1024);
+    for (let seed = 0; seed < 15; seed++) {
+      const random = randomFrom(seed);
+      const store = new CrashStore(contentOf(await made()));
+      const disk = await openDisk(store, { format });
+      const flushed = new Model();
+      const rounds = Math.floor(random() * 4);
+      for (let round = 0; round < rounds; round++) {
+        const { batch, check } = batchOf(flushed, [
+          ...steps(random, half, 6), // the lower half
+          { kind: "flush", sector: 0, count: 0 },
+        ]);
+        await disk.submit(batch);
+        expect(check()).toBeNull();
+      }
+      // Then the upper half, never flushed: each sector may be old or new, but only there.
+      const unflushed = new Map<number, Set<number>>();
+      const loose = steps(random, size / 1024 - 1, 8).map((step) => ({
+        ...step,
+        sector: step.sector + size / 1024 + 1,
+      }));
+      const bounded = loose.map((step) => ({
+        ...step,
+        sector: Math.ceil(step.sector),
+        count: Math.min(step.count, 20),
+      }));
+      const { batch } = batchOf(
+        new Model(),
+        bounded.filter(({ sector, count }) => (sector + count) * 512 <= size),
+      );
+      for (const request of batch) {
+        const split = Math.floor(request.length / 1024) * 512;
+        for (let at = 0; at < request.length; at += 512) {
+          const sector = (request.offset + at) / 512;
+          const seen = unflushed.get(sector) ?? new Set([0]);
+          const view = new DataView(request.memory.buffer);
+          if (request.op === 1) {
+            seen.add(view.getUint32(at < split ? request.length - split + 64 + at : at - split, true));
+          }
+          unflushed.set(sector, seen);
+        }
+      }
+      await disk.submit(batch);
+
+      const after = await openDisk(new KeptStore(store.afterCrash(random)), { format });
+      expect(await compare(after, flushed)).toBeNull();
+      for (const [sector, allowed] of unflushed) {
+        const words = new Uint32Array((await readBytes(after, sector * 512, 512)).slice().buffer);
+        expect(words.every((word) => word === words[0])).toBe(true);
+        expect(allowed.has(words[0])).toBe(true);
+      }
+      await writable(after);
+    }
+  });
+});
+
+/** The image can be written on. */
+async function writable(disk: Block): Promise<void> {
+  const model = new Model();
+  const ranges = [
+    { sector: 20, count: 40 },
+    { sector: disk.size / 512 - 3, count: 3 },
+  ];
+  for (const kind of ["write", "read"] as const) {
+    const steps = ranges.map((range) => ({ ...range, kind }));
+    const { batch, check } = batchOf(model, steps);
+    await disk.submit(batch);
+    expect(check()).toBeNull();
+    await flush(disk);
+  }
+  await disk.close();
+}

@@ -108,6 +108,8 @@ export class CrashStore implements Store {
   readonly releases = true;
   #content: Uint8Array;
   #durable: Uint8Array;
+  /** Calls that still succeed; after that the power is off. */
+  callsLeft = Number.POSITIVE_INFINITY;
   /** Sectors written since the last flush, in order. */
   #pending: { position: number; bytes: Uint8Array }[] = [];
 
@@ -118,13 +120,18 @@ export class CrashStore implements Store {
   get size(): number {
     return this.#content.length;
   }
+  #powered(): void {
+    if (--this.callsLeft < 0) throw new ParavaneError("IO", "power is off");
+  }
   readv(position: number, memory: Uint8Array, segments: SegmentList): void {
+    this.#powered();
     for (let i = 0; i < segments.count; i++) {
       memory.set(this.#content.subarray(position, position + segments.length(i)), segments.start(i));
       position += segments.length(i);
     }
   }
   writev(position: number, memory: Uint8Array, segments: SegmentList): void {
+    this.#powered();
     const bytes = new Uint8Array(segments.total);
     for (let i = 0, at = 0; i < segments.count; at += segments.length(i), i++) {
       bytes.set(memory.subarray(segments.start(i), segments.start(i) + segments.length(i)), at);
@@ -140,10 +147,12 @@ export class CrashStore implements Store {
     this.writev(position, new Uint8Array(length), SegmentList.of(0, length));
   }
   flush(): void {
+    this.#powered();
     this.#durable = this.#content.slice();
     this.#pending = [];
   }
   resize(size: number): void {
+    this.#powered();
     if (size < this.size) this.#content = this.#content.slice(0, size);
     else if (size > this.size) this.#content = put(this.#content, size, new Uint8Array(0));
   }

@@ -22,6 +22,7 @@ const CASES: FormatCase[] = [
   { name: "vhd, dynamic", format: "vhd", options: {} },
   { name: "vhd, dynamic, small blocks", format: "vhd", options: { blockSize: 65536 } },
   { name: "vhd, fixed", format: "vhd", options: { subformat: "fixed" } },
+  { name: "qcow2", format: "qcow2", options: {} },
   { name: "vhdx, dynamic", format: "vhdx", options: {} },
   { name: "vhdx, fixed", format: "vhdx", options: { subformat: "fixed" } },
 ];

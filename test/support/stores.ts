@@ -161,8 +161,12 @@ export class CrashStore implements Store {
   /** What may be found after losing power now. */
   afterCrash(random: () => number): Uint8Array {
     let bytes: Uint8Array = this.#durable.slice();
+    // Half of the time the newest writes are the ones that got through: the order that hurts.
+    const oldest = random() < 0.5 ? Math.floor(random() * this.#pending.length) : 0;
     const share = random();
-    for (const write of this.#pending) if (random() < share) bytes = put(bytes, write.position, write.bytes);
+    for (const write of this.#pending.slice(oldest)) {
+      if (oldest > 0 || random() < share) bytes = put(bytes, write.position, write.bytes);
+    }
     return bytes;
   }
 }

@@ -1,7 +1,14 @@
-/** One way of doing the work; `run(n)` does it n times and returns a checksum, so that nothing can be optimised away. */
+/** What one contestant took for one round. */
+export interface Measured {
+  nanoseconds: number;
+  /** Of everything it answered: contestants whose sums differ did not do the same work. */
+  checksum: number;
+}
+
+/** One way of doing the work. */
 export interface Contestant {
   name: string;
-  run(operations: number): number;
+  measure(operations: number): Measured;
 }
 
 export interface Result {
@@ -13,8 +20,21 @@ export interface Result {
 }
 
 const ROUNDS = 15;
+const WARM_UP_NANOSECONDS = 150e6;
 
-function median(values: number[]): number {
+/** A contestant in this process; `run(n)` does the work n times and returns a checksum. */
+export function inProcess(name: string, run: (operations: number) => number): Contestant {
+  return {
+    name,
+    measure(operations) {
+      const start = process.hrtime.bigint();
+      const checksum = run(operations);
+      return { nanoseconds: Number(process.hrtime.bigint() - start), checksum };
+    },
+  };
+}
+
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
@@ -22,22 +42,25 @@ function median(values: number[]): number {
 
 /**
  * Times contestants in turn, round by round, so that a machine whose speed drifts slows all of them alike. The first is
- * the yardstick. Their checksums must agree: contestants that disagree did not do the same work.
- * @throws Error when they disagree
+ * the yardstick.
+ * @throws Error when their checksums disagree
  */
-export function compare(contestants: Contestant[], operations: number): Result[] {
-  const sums = contestants.map((contestant) => contestant.run(operations)); // also the warm-up
-  for (const contestant of contestants) contestant.run(operations);
-  const wrong = sums.findIndex((sum) => sum !== sums[0]);
-  if (wrong >= 0) {
-    throw new Error(`${contestants[wrong].name} answers ${sums[wrong]}, ${contestants[0].name} answers ${sums[0]}`);
-  }
+export function compare(contestants: readonly Contestant[], operations: number, rounds = ROUNDS): Result[] {
   const times: number[][] = contestants.map(() => []);
-  for (let round = 0; round < ROUNDS; round++) {
-    contestants.forEach((contestant, i) => {
-      const start = process.hrtime.bigint();
-      contestant.run(operations);
-      times[i].push(Number(process.hrtime.bigint() - start) / operations);
+  for (const contestant of contestants) {
+    let warm = 0;
+    // Compilers that work behind our back (V8's tiers) get time as well as calls.
+    while (warm < WARM_UP_NANOSECONDS) warm += contestant.measure(operations).nanoseconds + 1e6;
+  }
+  for (let round = 0; round < rounds; round++) {
+    const answers = contestants.map((contestant) => contestant.measure(operations));
+    answers.forEach(({ nanoseconds, checksum }, i) => {
+      if (checksum !== answers[0].checksum) {
+        throw new Error(
+          `${contestants[i].name} answers ${checksum}, ${contestants[0].name} answers ${answers[0].checksum}`,
+        );
+      }
+      times[i].push(nanoseconds / operations);
     });
   }
   return contestants.map((contestant, i) => ({

@@ -63,8 +63,9 @@ function bitmapRun(ctx: usize, index: u32, start: u64, data: u64, within: u64, l
   const flip: u64 = set ? 0 : u64.MAX_VALUE;
   let next = first;
   while (true) {
-    const word = bswap<u64>(load<u64>(page + ((next >> 6) << 3))) ^ flip;
-    const step = <u32>clz<u64>(~(word << (<u64>(next & 63))));
+    const word = load<u64>(page + ((next >> 6) << 3)) ^ flip;
+    // A word that is all of one kind needs no swapping, for which WebAssembly has no instruction.
+    const step = word === u64.MAX_VALUE ? 64 - (next & 63) : <u32>clz<u64>(~(bswap<u64>(word) << (<u64>(next & 63))));
     next += step;
     if (step === 0 || next >= end || (next & 63) !== 0) break;
   }

@@ -1,12 +1,63 @@
+import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
+import { cpus } from "node:os";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { compare, type Result } from "./harness.ts";
 import { mapBenches } from "./map.ts";
+import { coreTable } from "./tables.ts";
 
-const all: Bench[] = [...mapBenches];
-for (const bench of all) {
-  if (process.argv[2] && !bench.name.includes(process.argv[2])) continue;
-  const r = compare(bench.contestants(), bench.operations);
-  console.log(bench.name, r.map((x) => `${x.name} ${x.nsPerOperation.toFixed(1)} (${x.ratio.toFixed(2)})`).join("  "));
+const USAGE = `npm run bench -- [options] [filter]     benches whose name contains the filter
+
+  --quick       fewer rounds
+  --json FILE   where the figures go (default build/bench.json)
+  --help`;
+
+const ROUNDS = 11;
+const QUICK_ROUNDS = 3;
+const benches: Bench[] = [...mapBenches];
+
+function options() {
+  try {
+    return parseArgs({
+      allowPositionals: true,
+      options: {
+        quick: { type: "boolean", default: false },
+        json: { type: "string", default: "build/bench.json" },
+        help: { type: "boolean", default: false },
+        // How this program calls itself: run one bench, print its results as JSON.
+        one: { type: "string" },
+      },
+    });
+  } catch (error) {
+    process.stderr.write(`${(error as Error).message}\n${USAGE}\n`);
+    process.exit(2);
+  }
+}
+
+/** Each bench in a process of its own, so that no figure depends on what V8 learnt from the bench before. */
+function inOwnProcess(bench: Bench, quick: boolean): Result[] {
+  const args = [fileURLToPath(import.meta.url), "--one", bench.name, ...(quick ? ["--quick"] : [])];
+  return JSON.parse(execFileSync(process.execPath, args, { encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] }));
+}
+
+const { values, positionals } = options();
+const rounds = values.quick ? QUICK_ROUNDS : ROUNDS;
+if (values.help) {
+  console.log(USAGE);
+} else if (values.one !== undefined) {
+  const bench = benches.find(({ name }) => name === values.one)!;
+  console.log(JSON.stringify(compare(bench.contestants(), bench.operations, rounds)));
+} else {
+  const chosen = benches.filter(({ name }) => positionals.every((word) => name.includes(word)));
+  const cores = chosen.map((bench) => {
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${bench.name} …`);
+    return { name: bench.name, unit: bench.unit, results: inOwnProcess(bench, values.quick) };
+  });
+  if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  if (cores.length > 0) console.log(coreTable(cores));
+  const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length };
+  writeFileSync(values.json, `${JSON.stringify({ machine, rounds, cores }, null, 2)}\n`);
+  console.log(`\n${values.json}: the figures`);
 }

@@ -28,7 +28,7 @@ struct extent {
   uint32_t kind, range;
 };
 struct map {
-  uint32_t kind, hole, extent_count, stop_range, stop_key, block_shift, span_shift, leaf_shift, bit_shift, unused;
+  uint32_t kind, hole, extent_count, stop_range, stop_key, block_shift, span_shift, leaf_shift, bit_shift, flags;
   double stop_offset, stop_length, stop_position;
   uint64_t base, limit, table_start, table_end;
   uint64_t run_kind, run_position, run_length;
@@ -36,11 +36,12 @@ struct map {
   struct cache top_cache, leaf_cache;
   struct range ranges[RANGES];
   struct extent extents[EXTENTS];
+  uint64_t data_end;
 };
 static_assert(offsetof(struct map, top) == 120, "MapField.Top");
 static_assert(offsetof(struct map, leaf_cache) == 248, "MapField.LeafCache");
 static_assert(offsetof(struct map, ranges) == 280, "MapField.Ranges");
-static_assert(sizeof(struct map) == 31000, "MapField.Size");
+static_assert(sizeof(struct map) == 31008, "MapField.Size");
 
 struct run {
   uint32_t kind;
@@ -127,8 +128,8 @@ static int bitmap_run(struct map *map, struct run *run, uint32_t index, uint64_t
   do {
     uint64_t word;
     memcpy(&word, page + (next >> 6 << 3), 8);
-    word = ~((__builtin_bswap64(word) ^ flip) << (next & 63));
-    next += word ? __builtin_clzll(word) : 64;
+    word ^= flip;
+    next += ~word ? __builtin_clzll(~(__builtin_bswap64(word) << (next & 63))) : 64 - (next & 63);
   } while (next < end && (next & 63) == 0);
   uint64_t bytes = min(length, ((uint64_t)((next < end ? next : end) - first) << unit) - inside);
   return set ? answer(run, DATA, data + within, bytes) : answer(run, map->hole, 0, bytes);

@@ -17,10 +17,8 @@ const W_STOP_RANGE = MapField.StopRange / 4;
 const W_STOP_KEY = MapField.StopKey / 4;
 const W_TOP_CACHE = MapField.TopCache / 4;
 const W_LEAF_CACHE = MapField.LeafCache / 4;
-const W_RANGES = MapField.Ranges / 4;
 const W_WRITE = (MapField.Ranges + RangeField.Write) / 4;
 const W_RANGE_SIZE = RangeField.Size / 4;
-const W_EXTENTS = MapField.Extents / 4;
 const W_KIND = (MapField.Extents + ExtentField.Kind) / 4;
 const W_RANGE = (MapField.Extents + ExtentField.Range) / 4;
 const W_EXTENT_SIZE = ExtentField.Size / 4;
@@ -137,6 +135,7 @@ class Entries {
 export abstract class TwinMapper {
   static of(context: Uint8Array): TwinMapper {
     const kind = new DataView(context.buffer, context.byteOffset).getUint32(MapField.Kind, true);
+    if (kind === MapKind.Qcow2) throw new Error("the twin knows no qcow2 entries");
     if (kind === MapKind.Table) return new TableTwin(context);
     return kind === MapKind.Tree ? new TreeTwin(context) : new FlatTwin(context);
   }
@@ -384,7 +383,7 @@ class TableTwin extends TopTwin {
     const index = (offset * this.perBlock) >>> 0;
     const within = offset & this.blockMask;
     const room = this.block - within;
-    const length = left < room ? left : room;
+    const length = Math.min(left, room);
     const at = this.topEntry(index);
     if (at === 0) return MapEnd.Miss;
     const entries = this.top;
@@ -424,9 +423,9 @@ class TableTwin extends TopTwin {
         break;
       }
     }
-    const run = ((next < end ? next : end) - first) * (1 << unit) - inside;
-    if (flip === 0) return this.answer(MapExtent.Data, data + within, run < length ? run : length);
-    return this.answer(this.hole, 0, run < length ? run : length);
+    const run = (Math.min(next, end) - first) * (1 << unit) - inside;
+    if (flip === 0) return this.answer(MapExtent.Data, data + within, Math.min(run, length));
+    return this.answer(this.hole, 0, Math.min(run, length));
   }
 }
 
@@ -472,7 +471,7 @@ class TreeTwin extends TopTwin {
         const entry = ((offset - number * span) * perBlock) | 0;
         const within = offset & blockMask;
         const room = block - within;
-        const length = left < room ? left : room;
+        const length = Math.min(left, room);
 
         const topKey = number >>> perPage;
         const topSet = (topKey & topMask) * MapLimit.Ways;
@@ -548,7 +547,7 @@ class TreeTwin extends TopTwin {
     const leaf = this.#leaf;
     const within = offset & this.blockMask;
     const room = this.block - within;
-    const length = left < room ? left : room;
+    const length = Math.min(left, room);
     const entry = (withinSpan * this.perBlock) | 0;
     const pageOfLeaf = entry >>> this.#leafPerPage;
     const key = (index << (this.leafShift - this.leafPageShift)) + pageOfLeaf;

@@ -158,9 +158,8 @@ function request(ctx: usize, table: usize, head: u32): u32 {
   }
   if (type === BlkType.GetId) {
     const length = min<u64>(BlkLimit.Identity, load<u64>(ctx, VqDevice.WritableBytes) - 1);
-    identify(ctx, <u32>length);
     pushData(ctx, table, load<u32>(ctx, VqDevice.ChainReadable), 0, length);
-    pushRequest(table, BlockOp.GetId, BlockStatus.Ok, 0, <f64>length, segments, head);
+    pushRequest(table, BlockOp.GetId, BlockStatus.Pending, 0, <f64>length, segments, head);
     return VqRefusal.None;
   }
   if (type === BlkType.Discard && (abilities & BlkAbility.Discard) !== 0) {
@@ -216,18 +215,5 @@ function pushData(ctx: usize, table: usize, index: u32, skip: u32, length: u64):
     pushSegment(table, load<u32>(element, VqElement.Start) + skip, take);
     left -= take;
     skip = 0;
-  }
-}
-
-/** Writes the first `length` bytes of the device's identity string to the device-writable elements. */
-function identify(ctx: usize, length: u32): void {
-  let from = ctx + VqDevice.Identity;
-  let left = length;
-  for (let index = load<u32>(ctx, VqDevice.ChainReadable); left !== 0; index++) {
-    const element = elementAt(ctx, index);
-    const take = min<u32>(left, load<u32>(element, VqElement.Length));
-    memory.copy(load<u32>(element, VqElement.Start), from, take);
-    from += take;
-    left -= take;
   }
 }

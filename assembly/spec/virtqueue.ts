@@ -4,7 +4,7 @@
 //   device half                                driver half
 //   ┌─────────────────────────────┐            ┌─────────────────────────────┐
 //   │ queue, indexes, fault       │            │ queue, indexes, free list   │
-//   │ disk's limits, identity     │            ├─────────────────────────────┤
+//   │ disk's limits               │            ├─────────────────────────────┤
 //   ├─────────────────────────────┤            │ completions: tag, status    │
 //   │ completions: head, status   │ host → core├─────────────────────────────┤
 //   ├─────────────────────────────┤            │ heads: tag, descriptors     │ in flight
@@ -62,17 +62,15 @@ export const enum VqDevice {
   Capacity = 88,
   /** BlkAbility bits. */
   Abilities = 96,
-  /** 20 bytes. */
-  Identity = 100,
   /** 16 bytes: a header or a range that lies across elements is gathered here. */
-  Gathered = 120,
+  Gathered = 100,
   /** As many as a table has requests. */
-  Completions = 136,
-  Slots = 2440,
-  DirectStamps = 6536,
-  IndirectStamps = 7560,
-  Chain = 8584,
-  Size = 10632,
+  Completions = 116,
+  Slots = 2420,
+  DirectStamps = 6516,
+  IndirectStamps = 7540,
+  Chain = 8564,
+  Size = 10612,
 }
 
 /** A finished record, host → core. */

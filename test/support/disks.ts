@@ -45,6 +45,23 @@ export const DISKS: DiskCase[] = [
   image("vhd, dynamic", "vhd"),
   image("vhd, dynamic, small blocks", "vhd", { blockSize: 4096 * 4 }),
   image("vhd, fixed", "vhd", { subformat: "fixed" }),
+  image("vhdx, dynamic", "vhdx"),
+  image("vhdx, dynamic, small blocks, long log", "vhdx", { blockSize: 2 ** 20, logSize: 3 * 2 ** 20 }),
+  image("vhdx, fixed", "vhdx", { subformat: "fixed" }),
+  {
+    name: "vhdx over vhdx",
+    keeps: true,
+    async open({ first, second, seen }, size) {
+      if (first.size === 0) {
+        const parent = await createDisk(second, { format: "vhdx", size });
+        const { dataWriteGuid } = parent.describe();
+        await parent.close();
+        const backing = await openDisk(second, { readOnly: true });
+        await (await createDisk(first, { format: "vhdx", size, parent: { dataWriteGuid }, backing })).close();
+      }
+      return openDisk(seen(first), { backing: await openDisk(seen(second), { readOnly: true }) });
+    },
+  },
   image("qcow2", "qcow2"),
   image("qcow2, version 2", "qcow2", { compat: "0.10" }),
   image("qcow2, small clusters, wide refcounts", "qcow2", { clusterSize: 4096, refcountBits: 64 }),

@@ -11,10 +11,10 @@ import type { XenstoreClient } from "../../hypervisor/xen/xenstore.ts";
 import { BlkbackRing } from "./blkback-ring.ts";
 
 /** Virtual device number of xvda (docs/misc/vbd-interface.txt: major 202, minor 0). */
-export const XVDA = 202 << 8;
+const XVDA = 202 << 8;
 
 export interface BlkbackOptions {
-  /** Virtual device number; default `XVDA`. */
+  /** Virtual device number; default 51712, xvda. */
   device?: number;
   /** Largest ring offered: 2^order pages; default 4, at most 4. */
   maxRingPageOrder?: number;

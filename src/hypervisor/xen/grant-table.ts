@@ -5,7 +5,7 @@ import type { GuestMemory } from "../../core/machine.ts";
 import { type Core, coreFor } from "../../wasm/core.ts";
 
 /** Xen's default limit of a guest's grant table (gnttab_max_frames). */
-export const MAX_FRAMES = 64;
+const MAX_FRAMES = 64;
 
 /**
  * The hypervisor's side of one guest's grant table (grant_table.h, version 1): which pages of its own memory the guest

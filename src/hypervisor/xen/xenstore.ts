@@ -10,7 +10,7 @@ const WATCHES_PER_DOMAIN = 128;
 const PATH = /^\/$|^(\/[\w@:.+-]+)+$/;
 
 /** What a domain other than the owner may do with a node. */
-export type Access = "none" | "read" | "write" | "both";
+type Access = "none" | "read" | "write" | "both";
 
 /** A node's owner may do anything with it; so may domain 0. */
 export interface Permissions {

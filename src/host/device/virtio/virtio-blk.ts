@@ -39,7 +39,7 @@ export class VirtioBlk implements VirtioDevice {
   readonly #table: RequestTable;
   readonly #config: BlkConfigSpace;
   #signals!: VirtioSignals;
-  #identity: Uint8Array;
+  readonly #identity = new Uint8Array(BlkLimit.Identity);
   #layout: QueueLayout | undefined;
   #negotiated = 0;
   /** Batches of an earlier life of the queue are told by this. */
@@ -62,7 +62,7 @@ export class VirtioBlk implements VirtioDevice {
     const table = memory.reserve(RequestTable.bytes(VqLimit.TableRequests, VqLimit.TableSegments));
     this.#table = new RequestTable(this.#core, table, VqLimit.TableRequests, VqLimit.TableSegments);
     this.#config = new BlkConfigSpace(block);
-    this.#identity = new TextEncoder().encode(identity).subarray(0, BlkLimit.Identity);
+    this.#identity.set(new TextEncoder().encode(identity).subarray(0, BlkLimit.Identity));
     this.features = offeredFeatures(block);
   }
 
@@ -114,7 +114,6 @@ export class VirtioBlk implements VirtioDevice {
     );
     core.set(ctx + VqDevice.BlockSectors, this.#block.sectorSize / BlkLimit.Sector);
     core.f64[(ctx + VqDevice.Capacity) >>> 3] = this.#block.size;
-    core.u8.set(this.#identity, ctx + VqDevice.Identity);
   }
 
   stop(): Later<void> {
@@ -147,8 +146,12 @@ export class VirtioBlk implements VirtioDevice {
       const status = table.field(index, RequestField.Status) as Status;
       const head = table.field(index, RequestField.Tag);
       if (status !== Status.Pending) {
-        if (table.field(index, RequestField.Op) === BlockOp.GetId) this.#touch(table.request(index));
         this.#finished(done++, head, status);
+        continue;
+      }
+      if (table.field(index, RequestField.Op) === BlockOp.GetId) {
+        this.#identify(table.request(index));
+        this.#finished(done++, head, Status.Ok);
         continue;
       }
       const request = table.read(index, this.#spare.pop() ?? new BlockRequest());
@@ -220,6 +223,14 @@ export class VirtioBlk implements VirtioDevice {
     const life = this.#life;
     if (this.#core.get(this.#ctx + VqDevice.Fault) !== VqFault.None) this.#signals.needsReset();
     if (interrupt && life === this.#life) this.#signals.usedBuffer();
+  }
+
+  #identify(request: BlockRequest): void {
+    const { segments, memory } = request;
+    this.#touch(request);
+    for (let i = 0, from = 0; i < segments.count; from += segments.length(i++)) {
+      memory.set(this.#identity.subarray(from, from + segments.length(i)), segments.start(i));
+    }
   }
 
   #touch(request: BlockRequest): void {

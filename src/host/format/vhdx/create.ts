@@ -6,6 +6,7 @@ import { BatLayout, ENTRY_BYTES, entryOf, State } from "./bat.ts";
 import { newGuid } from "./guid.ts";
 import { buildFileIdentifier, writeNewHeaders } from "./header.ts";
 import { alignUp, MiB, write } from "./io.ts";
+import { buildLocator } from "./locator.ts";
 import { buildMetadata, MAX_BLOCK, MAX_SIZE, MIN_BLOCK } from "./metadata.ts";
 import { buildRegionTable, REGION_TABLES } from "./regions.ts";
 
@@ -20,16 +21,18 @@ export interface VhdxCreateOptions extends CreateOptions {
   physicalSectorSize?: number;
   /** Bytes, whole MiB. */
   logSize?: number;
+  /** Makes a differencing disk, of the parent's size, over the VHDX of that identity; and where that may be found. */
+  parent?: { dataWriteGuid: string; relativePath?: string; absolutePath?: string };
 }
 
-const KNOWN = "subformat, blockSize, logicalSectorSize, physicalSectorSize, logSize";
+const KNOWN = "subformat, blockSize, logicalSectorSize, physicalSectorSize, logSize, parent";
 /** Bytes of the table written at a time. */
 const TABLE_RUN = MiB;
 
 /** Writes header section, log, metadata, table and, when fixed, the blocks, each a multiple of 1 MiB, in this order. */
 export function* createVhdx(store: Store, options: CreateOptions): Flow {
   const { size: wanted, subformat = "dynamic", blockSize, ...more } = options as VhdxCreateOptions;
-  const { logicalSectorSize = 512, physicalSectorSize = 4096, logSize = MiB, ...rest } = more;
+  const { logicalSectorSize = 512, physicalSectorSize = 4096, logSize = MiB, parent, ...rest } = more;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined) throw invalid(`VHDX images have no option "${unknown}"`, `Known: ${KNOWN}`);
   if (subformat !== "dynamic" && subformat !== "fixed") {
@@ -38,8 +41,8 @@ export function* createVhdx(store: Store, options: CreateOptions): Flow {
   for (const bytes of [logicalSectorSize, physicalSectorSize]) {
     if (bytes !== 512 && bytes !== 4096) throw invalid(`a sector cannot be ${bytes} bytes`, "Give 512 or 4096");
   }
-  if (!Number.isSafeInteger(wanted) || wanted < 0 || wanted > MAX_SIZE) {
-    throw invalid(`a VHDX cannot be ${wanted} bytes`, `Give 0 to ${MAX_SIZE}`);
+  if (!Number.isSafeInteger(wanted) || wanted <= 0 || wanted > MAX_SIZE) {
+    throw invalid(`a VHDX cannot be ${wanted} bytes`, `Give 1 to ${MAX_SIZE}`);
   }
   if (!Number.isSafeInteger(logSize) || logSize < MiB || logSize % MiB || logSize >= 2 ** 32) {
     throw invalid(`a VHDX log cannot be ${logSize} bytes`, "Give a multiple of 1 MiB below 4 GiB");
@@ -52,6 +55,7 @@ export function* createVhdx(store: Store, options: CreateOptions): Flow {
   }
 
   const fixed = subformat === "fixed";
+  if (fixed && parent) throw invalid("a fixed VHDX has no parent", "Leave the subformat or the parent out");
   const bat = layout(block);
   const log = { offset: MiB, length: logSize };
   const metadata = { name: "metadata region", position: log.offset + log.length, length: MiB };
@@ -61,7 +65,15 @@ export function* createVhdx(store: Store, options: CreateOptions): Flow {
   const payload = table.position + table.length;
   yield* wait(store.resize(payload + (fixed ? bat.payloadBlocks * block : 0)));
   if (fixed) yield* writeFixedTable(store, table.position, bat, payload, block);
-  const disk = { size, blockSize: block, fixed, diskId: newGuid(), logicalSectorSize, physicalSectorSize };
+  const disk = {
+    size,
+    blockSize: block,
+    fixed,
+    diskId: newGuid(),
+    logicalSectorSize,
+    physicalSectorSize,
+    locator: parent && locatorOf(parent),
+  };
   yield* write(store, metadata.position, buildMetadata(disk));
   const regions = buildRegionTable(table, metadata);
   for (const position of REGION_TABLES) yield* write(store, position, regions);
@@ -69,6 +81,14 @@ export function* createVhdx(store: Store, options: CreateOptions): Flow {
   // Last: until then nothing takes the file for a VHDX.
   yield* wait(store.flush());
   yield* write(store, 0, buildFileIdentifier("Paravane"));
+}
+
+function locatorOf({ dataWriteGuid, relativePath, absolutePath }: NonNullable<VhdxCreateOptions["parent"]>) {
+  return buildLocator({
+    parent_linkage: `{${dataWriteGuid}}`,
+    ...(relativePath && { relative_path: relativePath }),
+    ...(absolutePath && { absolute_win32_path: absolutePath }),
+  });
 }
 
 /** Large enough for a table of one MiB, as far as that goes. */

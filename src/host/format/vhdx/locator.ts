@@ -1,7 +1,7 @@
 // Parent locator (MS-VHDX 2.6.2.6): key-value pairs that name the parent of a differencing disk.
 import type { ParentReference } from "../../../core/format.ts";
 import { viewOf } from "./crc32c.ts";
-import { guidAt } from "./guid.ts";
+import { guidAt, putGuid } from "./guid.ts";
 
 /** The one type that is defined: the parent is a VHDX. */
 export const VHDX_LOCATOR = "b04aefb7-d19e-4a81-b789-25b8e9445913";
@@ -33,6 +33,24 @@ export function parseLocator(bytes: Uint8Array): ParentLocator | string {
     Object.defineProperty(values, key, { value, enumerable: true });
   }
   return { type: guidAt(bytes, 0), values };
+}
+
+export function buildLocator(values: Record<string, string>): Uint8Array {
+  const pairs = Object.entries(values);
+  let end = HEADER_BYTES + pairs.length * ENTRY_BYTES;
+  const bytes = new Uint8Array(end + pairs.reduce((sum, [key, value]) => sum + (key.length + value.length) * 2, 0));
+  const view = viewOf(bytes);
+  putGuid(bytes, 0, VHDX_LOCATOR);
+  view.setUint16(18, pairs.length, true);
+  pairs.forEach((pair, i) => {
+    pair.forEach((text, which) => {
+      const at = HEADER_BYTES + i * ENTRY_BYTES;
+      view.setUint32(at + which * 4, end, true);
+      view.setUint16(at + 8 + which * 2, text.length * 2, true);
+      for (let c = 0; c < text.length; c++, end += 2) view.setUint16(end, text.charCodeAt(c), true);
+    });
+  });
+  return bytes;
 }
 
 /** How to find the parent: where the file lies in relation to this one is the likeliest still to be true. */

@@ -3,7 +3,7 @@ import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { sign, signed, viewOf } from "./crc32c.ts";
 import { guidAt, putGuid } from "./guid.ts";
-import { corrupt, MiB, putWide, unsupported, wide } from "./io.ts";
+import { alignUp, corrupt, MiB, putWide, unsupported, wide } from "./io.ts";
 import { type ParentLocator, parseLocator, VHDX_LOCATOR } from "./locator.ts";
 import type { Reader, Region } from "./regions.ts";
 
@@ -141,48 +141,36 @@ export interface NewMetadata {
   diskId: string;
   logicalSectorSize: number;
   physicalSectorSize: number;
+  /** A built parent locator: makes it a differencing disk. */
+  locator?: Uint8Array;
 }
 
 /** The table and its items: the first bytes of a metadata region. */
 export function buildMetadata(disk: NewMetadata): Uint8Array {
-  const bytes = new Uint8Array(METADATA_TABLE_BYTES + 4096);
+  const { locator } = disk;
+  const bytes = new Uint8Array(alignUp(METADATA_TABLE_BYTES + 64 + (locator?.length ?? 0), 4096));
   sign(bytes, SIGNATURE);
   const view = viewOf(bytes);
-  const items: [Item, number, number, (at: number) => void][] = [
-    [
-      Item.FileParameters,
-      8,
-      Flag.Required,
-      (at) => {
-        view.setUint32(at, disk.blockSize, true);
-        view.setUint32(at + 4, disk.fixed ? 1 : 0, true);
-      },
-    ],
-    [Item.VirtualDiskSize, 8, Flag.Required | Flag.VirtualDisk, (at) => putWide(view, at, disk.size)],
-    [Item.VirtualDiskId, 16, Flag.Required | Flag.VirtualDisk, (at) => putGuid(bytes, at, disk.diskId)],
-    [
-      Item.LogicalSectorSize,
-      4,
-      Flag.Required | Flag.VirtualDisk,
-      (at) => view.setUint32(at, disk.logicalSectorSize, true),
-    ],
-    [
-      Item.PhysicalSectorSize,
-      4,
-      Flag.Required | Flag.VirtualDisk,
-      (at) => view.setUint32(at, disk.physicalSectorSize, true),
-    ],
-  ];
-  view.setUint16(10, items.length, true);
+  let count = 0;
   let position = METADATA_TABLE_BYTES;
-  items.forEach(([guid, length, flags, put], i) => {
-    const at = ENTRY.first + i * ENTRY.bytes;
+  const put = (guid: Item, length: number, flags: number, fill: (at: number) => void) => {
+    const at = ENTRY.first + count++ * ENTRY.bytes;
     putGuid(bytes, at, guid);
     view.setUint32(at + 16, position, true);
     view.setUint32(at + 20, length, true);
-    view.setUint32(at + 24, flags, true);
-    put(position);
+    view.setUint32(at + 24, flags | Flag.Required, true);
+    fill(position);
     position += length;
+  };
+  put(Item.FileParameters, 8, 0, (at) => {
+    view.setUint32(at, disk.blockSize, true);
+    view.setUint32(at + 4, (disk.fixed ? 1 : 0) | (locator ? 2 : 0), true);
   });
+  put(Item.VirtualDiskSize, 8, Flag.VirtualDisk, (at) => putWide(view, at, disk.size));
+  put(Item.VirtualDiskId, 16, Flag.VirtualDisk, (at) => putGuid(bytes, at, disk.diskId));
+  put(Item.LogicalSectorSize, 4, Flag.VirtualDisk, (at) => view.setUint32(at, disk.logicalSectorSize, true));
+  put(Item.PhysicalSectorSize, 4, Flag.VirtualDisk, (at) => view.setUint32(at, disk.physicalSectorSize, true));
+  if (locator) put(Item.ParentLocator, locator.length, 0, (at) => bytes.set(locator, at));
+  view.setUint16(10, count, true);
   return bytes;
 }

@@ -1,0 +1,210 @@
+import { expect, test } from "vitest";
+import { BlockRequest, Op, Status } from "../../src/core/block.ts";
+import { ParavaneError } from "../../src/core/error.ts";
+import { writeBytes } from "../../src/host/block/bytes.ts";
+import { createDisk, openDisk } from "../../src/host/block/open.ts";
+import { checksum } from "../../src/host/format/vhd/footer.ts";
+import { MemoryStore } from "../../src/host/store/memory.ts";
+import { dataFile } from "../support/data.ts";
+import { KeptStore } from "../support/disks.ts";
+import { contentOf, randomFrom } from "../support/stores.ts";
+
+const SEED = Number(process.env.PARAVANE_FUZZ_SEED ?? 1);
+const RUNS = Number(process.env.PARAVANE_FUZZ_RUNS ?? 3000);
+
+/** Offset and width of each field that is interpreted, from the start of its structure. */
+const FOOTER = [
+  [0, 8],
+  [8, 4],
+  [12, 4],
+  [16, 8],
+  [28, 4],
+  [48, 8],
+  [56, 2],
+  [58, 1],
+  [59, 1],
+  [60, 4],
+  [64, 4],
+  [84, 1],
+];
+const HEADER = [
+  [0, 8],
+  [16, 8],
+  [24, 4],
+  [28, 4],
+  [32, 4],
+  [36, 4],
+];
+
+async function sources(): Promise<Uint8Array[]> {
+  const made = async (options: Record<string, unknown>) => {
+    const store = new KeptStore();
+    const disk = await createDisk(store, { format: "vhd", size: 1 << 20, ...options });
+    for (const at of [0, 200_704, 500_224]) await writeBytes(disk, at, new Uint8Array(40_960).fill(at & 0xff || 1));
+    await disk.close();
+    return contentOf(store);
+  };
+  return [
+    await made({ blockSize: 65536 }),
+    await made({ blockSize: 4096 }),
+    await made({ subformat: "fixed" }),
+    dataFile("dfvfs-ext2.vhd"),
+  ];
+}
+
+type Random = () => number;
+const pick = <T>(random: Random, list: readonly T[]): T => list[Math.floor(random() * list.length)];
+
+/** A value that parsers get wrong, or any. */
+function value(random: Random, width: number, size: number): bigint {
+  const sector = BigInt(Math.floor(size / 512));
+  const known = [
+    0n,
+    1n,
+    2n,
+    3n,
+    4n,
+    511n,
+    512n,
+    513n,
+    1536n,
+    BigInt(size),
+    sector,
+    sector - 1n,
+    sector - 2n,
+    0x7fffffffn,
+    0x80000000n,
+    0xffffffffn,
+    2n ** 40n,
+    2n ** 53n,
+    2n ** 63n,
+    2n ** 64n - 1n,
+  ];
+  const chosen =
+    random() < 0.7 ? pick(random, known) : BigInt(Math.floor(random() * 2 ** 53)) >> BigInt(Math.floor(random() * 50));
+  return BigInt.asUintN(width * 8, chosen);
+}
+
+function poke(bytes: Uint8Array, at: number, width: number, wanted: bigint): void {
+  for (let i = 0; i < width && at + i < bytes.length; i++)
+    bytes[at + i] = Number((wanted >> BigInt(8 * (width - 1 - i))) & 255n);
+}
+
+/** Changes a few things in a copy, mostly where they matter, and mostly with the checksums put right. */
+function mutate(random: Random, source: Uint8Array): Uint8Array {
+  let bytes: Uint8Array = source.slice();
+  const footer = bytes.length - 512;
+  const view = new DataView(bytes.buffer);
+  const table = bytes[0] === 0x63 ? 1536 : 0;
+  const entries = table ? Math.min(view.getUint32(512 + 28), 256) : 0;
+  for (let changes = 1 + Math.floor(random() * 3); changes > 0; changes--) {
+    const what = random();
+    if (what < 0.3) {
+      const [at, width] = pick(random, FOOTER);
+      const wanted = value(random, width, bytes.length);
+      if (random() < 0.7) poke(bytes, footer + at, width, wanted);
+      if (table && random() < 0.7) poke(bytes, at, width, wanted);
+    } else if (what < 0.55) {
+      const [at, width] = pick(random, HEADER);
+      poke(bytes, 512 + at, width, value(random, width, bytes.length));
+    } else if (what < 0.8 && entries) {
+      const at = table + Math.floor(random() * entries) * 4;
+      const other = table + Math.floor(random() * entries) * 4;
+      if (random() < 0.3) bytes.copyWithin(at, other, other + 4);
+      else poke(bytes, at, 4, value(random, 4, bytes.length));
+    } else if (what < 0.9) {
+      bytes[Math.floor(random() ** 2 * bytes.length)] ^= 1 << Math.floor(random() * 8);
+    } else if (table) {
+      // A bitmap of another product: whole blocks have been left out of it.
+      const block = view.getUint32(table + Math.floor(random() * entries) * 4) * 512;
+      for (let i = 0; i < 8; i++) if (block + i < bytes.length) bytes[block + i] = Math.floor(random() * 256);
+    }
+  }
+  if (random() < 0.8) {
+    new DataView(bytes.buffer).setUint32(footer + 64, checksum(bytes.subarray(footer), 64));
+    if (table) {
+      view.setUint32(64, checksum(bytes.subarray(0, 512), 64));
+      view.setUint32(512 + 36, checksum(bytes.subarray(512, 1536), 36));
+    }
+  }
+  if (random() < 0.1) bytes = bytes.slice(0, Math.floor(random() * bytes.length));
+  return bytes;
+}
+
+/** Requests all over the disk: what a guest may ask of an image that it did not make. */
+function requests(random: Random, size: number): BlockRequest[] {
+  return Array.from({ length: 12 }, () => {
+    const request = new BlockRequest();
+    request.op = pick(random, [Op.Read, Op.Read, Op.Write, Op.Write, Op.WriteZeroes, Op.Discard, Op.Flush]);
+    const near = pick(random, [0, 65536, 200_704, size - 8192, Math.floor(random() * size)]);
+    request.offset = Math.floor(Math.max(0, near) / 512) * 512;
+    request.length = Math.max(0, Math.min(512 * (1 + Math.floor(random() * 300)), size - request.offset));
+    if (request.op <= Op.Write) {
+      request.memory = new Uint8Array(request.length).fill(0x3c);
+      request.segments.push(0, request.length);
+    }
+    return request;
+  });
+}
+
+test(`VHDs that are not what they say: ${RUNS} from seed ${SEED}`, async () => {
+  const images = await sources();
+  const outcomes: Record<string, number> = {};
+  const count = (what: string) => {
+    outcomes[what] = (outcomes[what] ?? 0) + 1;
+  };
+  const name = (table: Record<string, number>, wanted: number) =>
+    Object.keys(table).find((key) => table[key] === wanted);
+  for (let run = 0; run < RUNS; run++) {
+    const random = randomFrom(SEED * 1_000_003 + run);
+    const bytes = mutate(random, pick(random, run % 20 === 0 ? images : images.slice(0, 3)));
+    const store = new MemoryStore(bytes);
+    const start = performance.now();
+    try {
+      let warned = false;
+      const disk = await openDisk(store, { format: "vhd", onWarning: () => (warned = true) });
+      count(warned ? "opened with a warning" : "opened");
+      for (const list of [requests(random, disk.size), requests(random, disk.size)]) {
+        const pending = disk.submit(list);
+        if (pending) throw new Error("a promise over a synchronous store");
+        for (const request of list) {
+          count(`${name(Op, request.op)}: ${name(Status, request.status)}`);
+          expect(request.status).not.toBe(Status.Pending);
+          expect(request.status === Status.Ok).toBe(request.error === null);
+        }
+      }
+      await disk.close();
+    } catch (thrown) {
+      if (!(thrown instanceof ParavaneError)) throw new Error(`run ${run} of seed ${SEED}`, { cause: thrown });
+      count(`refused: ${thrown.code} ${thrown.context.structure ?? ""}`);
+      expect(["CORRUPT", "UNSUPPORTED"]).toContain(thrown.code);
+    }
+    expect(performance.now() - start).toBeLessThan(5000);
+    // A disk that claims terabytes must not make us hold them.
+    expect(store.allocated).toBeLessThan(bytes.length + (64 << 20));
+  }
+  console.log(
+    Object.entries(outcomes)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([what, times]) => `${times} ${what}`)
+      .join("\n"),
+  );
+  // Every way to end is reached, so that the fuzz is known to get everywhere.
+  for (const reached of [
+    "opened",
+    "opened with a warning",
+    "Read: Ok",
+    "Read: Media",
+    "Write: Ok",
+    "Write: Media",
+    "WriteZeroes: Ok",
+    "Discard: Ok",
+    "Flush: Ok",
+    "refused: CORRUPT hard disk footer",
+    "refused: CORRUPT dynamic disk header",
+    "refused: CORRUPT block allocation table",
+    "refused: UNSUPPORTED hard disk footer",
+  ]) {
+    expect(outcomes[reached] ?? 0, reached).toBeGreaterThan(0);
+  }
+});

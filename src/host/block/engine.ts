@@ -164,12 +164,12 @@ export class Engine implements Block, AsyncCloseable {
   /** Reads and writes: maps what is left of the batch, moves what is mapped, and again, until nothing is left. */
   *#move(batch: Batch): Flow {
     const { mapper } = this.image;
-    const { requests, transfers } = batch;
+    const { transfers } = batch;
     let stalls = 0;
     let first = 0;
     for (;;) {
-      while (first < requests.length && batch.left(first) === 0) first++;
-      if (first === requests.length) break;
+      while (first < batch.count && batch.left(first) === 0) first++;
+      if (first === batch.count) break;
       const count = batch.setRanges(mapper, first);
       const stop = mapper.resolve(count);
       stalls = mapper.extentCount > 0 ? 0 : stalls + 1;
@@ -322,6 +322,8 @@ disposable(Engine.prototype);
 /** The transfers of one submit, as far as they have got. */
 class Batch {
   readonly requests: BlockRequest[] = [];
+  /** How many requests; the array keeps its length. */
+  count = 0;
   /** Bytes of each request answered so far. */
   readonly done: number[] = [];
   /** Which request each of the mapper's ranges is. */
@@ -333,8 +335,8 @@ class Batch {
   }
 
   add(request: BlockRequest): void {
-    this.done[this.requests.length] = 0;
-    this.requests.push(request);
+    this.done[this.count] = 0;
+    this.requests[this.count++] = request;
   }
 
   left(index: number): number {
@@ -344,7 +346,7 @@ class Batch {
   /** Hands the mapper what is left, from request `first` on; returns the number of ranges. */
   setRanges(mapper: Image["mapper"], first: number): number {
     let count = 0;
-    for (let i = first; i < this.requests.length && count < mapper.maxRanges; i++) {
+    for (let i = first; i < this.count && count < mapper.maxRanges; i++) {
       const left = this.left(i);
       if (left === 0) continue;
       const request = this.requests[i];
@@ -362,8 +364,8 @@ class Batch {
 
   /** Finishes the requests; returns the bytes moved for them. */
   end(): number {
-    for (const request of this.requests) finish(request);
-    this.requests.length = 0;
+    for (let i = 0; i < this.count; i++) finish(this.requests[i]);
+    this.count = 0;
     const { copied } = this.transfers;
     this.transfers.copied = 0;
     return copied;

@@ -89,10 +89,24 @@ export class Transfers {
     const transfer = this.#open;
     if (!transfer) return;
     this.#open = null;
-    const pending = run(this.#carryOut(transfer));
-    if (!pending) return;
+    let first: void | Promise<void>;
+    try {
+      first = this.#move(transfer.write, transfer.position, transfer.memory, transfer.segments);
+      if (!first) {
+        this.#done(transfer);
+        return;
+      }
+    } catch (thrown) {
+      this.wait(run(this.#failed(transfer, thrown)));
+      return;
+    }
     this.#flying.push(transfer);
-    this.#promises.push(pending);
+    this.#promises.push(
+      first.then(
+        () => this.#done(transfer),
+        (thrown) => run(this.#failed(transfer, thrown)),
+      ),
+    );
   }
 
   /** Counts other work of the batch, if it is not done yet, among what is in flight. */
@@ -105,36 +119,42 @@ export class Transfers {
     return this.#promises.length === 0 ? null : Promise.all(this.#promises.splice(0));
   }
 
-  *#carryOut(transfer: Transfer): Flow {
+  #done(transfer: Transfer): void {
+    this.copied += transfer.length;
+    this.#recycle(transfer);
+  }
+
+  /** A joined transfer is tried again request by request, so that one bad sector fails only those that asked for it. */
+  *#failed(transfer: Transfer, thrown: unknown): Flow {
     const { write, memory, requests, pieces } = transfer;
     let { position } = transfer;
-    try {
-      const pending = this.#move(write, position, memory, transfer.segments);
-      if (pending) yield pending;
-      this.copied += transfer.length;
-    } catch (thrown) {
-      if (requests.length === 1) failTransfer(requests[0], thrown);
-      // A joined transfer is tried again request by request, so that one bad sector fails only those that asked for it.
-      else {
-        for (const [i, request] of requests.entries()) {
-          const length = pieces[i * 2 + 1];
-          transfer.own.clear();
-          transfer.own.pushSlice(request.segments, pieces[i * 2], length);
-          try {
-            const pending = this.#move(write, position, memory, transfer.own);
-            if (pending) yield pending;
-            this.copied += length;
-          } catch (again) {
-            failTransfer(request, again);
-          }
-          position += length;
+    if (requests.length === 1) failTransfer(requests[0], thrown);
+    else {
+      for (const [i, request] of requests.entries()) {
+        const length = pieces[i * 2 + 1];
+        const segments = new SegmentList();
+        segments.pushSlice(request.segments, pieces[i * 2], length);
+        try {
+          const pending = this.#move(write, position, memory, segments);
+          if (pending) yield pending;
+          this.copied += length;
+        } catch (again) {
+          failTransfer(request, again);
         }
+        position += length;
       }
     }
-    const index = this.#flying.indexOf(transfer);
+    this.#recycle(transfer);
+  }
+
+  #recycle(transfer: Transfer): void {
+    const index = this.#flying.length === 0 ? -1 : this.#flying.indexOf(transfer);
     if (index >= 0) this.#flying.splice(index, 1);
-    transfer.requests.length = 1;
-    transfer.pieces.length = 2;
+    // Setting an array's length is slow even when it does not change.
+    if (transfer.requests.length > 1) {
+      transfer.requests.length = 1;
+      transfer.pieces.length = 2;
+    }
     transfer.memory = EMPTY;
     this.#free.push(transfer);
   }

@@ -1,7 +1,7 @@
 import * as fs from "node:fs";
 import { type ErrorCode, ParavaneError } from "../../core/error.ts";
 import type { Later } from "../../core/flow.ts";
-import type { SegmentList } from "../../core/segments.ts";
+import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 
 export interface FileStoreOptions {
@@ -58,11 +58,16 @@ export class FileStore implements Store {
 
   readv(position: number, memory: Uint8Array, segments: SegmentList): Later<void> {
     this.#check(position, segments.total, this.#size);
-    return this.#typed(() => this.#io.move(false, position, views(memory, segments)), position, segments.total);
+    return this.#typed(() => this.#io.move(false, position, memory, segments), position, segments.total);
   }
 
   writev(position: number, memory: Uint8Array, segments: SegmentList): Later<void> {
-    return this.#write(position, views(memory, segments), segments.total);
+    const length = segments.total;
+    this.#check(position, length, Number.MAX_SAFE_INTEGER, true);
+    const pending = this.#typed(() => this.#io.move(true, position, memory, segments), position, length);
+    return then(pending, () => {
+      if (length > 0) this.#size = Math.max(this.#size, position + length);
+    });
   }
 
   flush(): Later<void> {
@@ -73,9 +78,9 @@ export class FileStore implements Store {
 
   discard(position: number, length: number): Later<void> {
     this.#check(position, length, this.#size, true);
-    const zeros: Uint8Array[] = [];
-    for (let done = 0; done < length; done += ZEROS.length) zeros.push(ZEROS.subarray(0, length - done));
-    return this.#write(position, zeros, length);
+    const zeros = new SegmentList();
+    for (let done = 0; done < length; done += ZEROS.length) zeros.push(0, Math.min(ZEROS.length, length - done));
+    return this.writev(position, ZEROS, zeros);
   }
 
   resize(size: number): Later<void> {
@@ -94,16 +99,6 @@ export class FileStore implements Store {
     fs.closeSync(this.#fd);
   }
 
-  #write(position: number, from: Uint8Array[], length: number): Later<void> {
-    this.#check(position, length, Number.MAX_SAFE_INTEGER, true);
-    return then(
-      this.#typed(() => this.#io.move(true, position, from), position, length),
-      () => {
-        if (length > 0) this.#size = Math.max(this.#size, position + length);
-      },
-    );
-  }
-
   /** Runs it with the host's errors turned into ours. */
   #typed(work: () => Later<void>, offset: number, length: number): Later<void> {
     const context = { offset, length };
@@ -118,19 +113,21 @@ export class FileStore implements Store {
   }
 
   #check(position: number, length: number, end: number, write = false): void {
+    const inside = position >= 0 && position + length <= end;
+    if (inside && !this.#closed && !(write && this.readOnly)) return;
     const context = { file: this.name, offset: position, length };
     if (this.#closed) throw new ParavaneError("CLOSED", `${this.name} is closed`, context);
-    if (write && this.readOnly) throw new ParavaneError("READ_ONLY", `${this.name} is open read-only`, context);
-    if (position < 0 || position + length > end) {
+    if (!inside) {
       throw new ParavaneError("OUT_OF_RANGE", `${length} bytes at ${position} pass the end, ${end}`, context);
     }
+    throw new ParavaneError("READ_ONLY", `${this.name} is open read-only`, context);
   }
 }
 
 /** The system calls behind a store; they finish short transfers and throw the host's own errors. */
 interface Transfers {
-  /** Moves all of `buffers`, to (`write`) or from consecutive bytes at `position`. */
-  move(write: boolean, position: number, buffers: Uint8Array[]): Later<void>;
+  /** Moves all the segments, in order, to (`write`) or from consecutive bytes at `position`. */
+  move(write: boolean, position: number, memory: Uint8Array, segments: SegmentList): Later<void>;
   sync(): Later<void>;
   truncate(size: number): Later<void>;
 }
@@ -141,8 +138,18 @@ class DirectTransfers implements Transfers {
     this.#fd = fd;
   }
 
-  move(write: boolean, position: number, buffers: Uint8Array[]): void {
+  move(write: boolean, position: number, memory: Uint8Array, segments: SegmentList): void {
     const fd = this.#fd;
+    if (segments.count === 1) {
+      // By far the most usual, so without making a view.
+      const start = segments.start(0);
+      const length = segments.total;
+      const moved = write
+        ? fs.writeSync(fd, memory, start, length, position)
+        : fs.readSync(fd, memory, start, length, position);
+      if (moved === length) return;
+    }
+    const buffers = views(memory, segments);
     for (let at = 0; at < buffers.length; ) {
       let moved: number;
       const vector = buffers.length - at >= MIN_VECTOR;
@@ -172,7 +179,8 @@ class PoolTransfers implements Transfers {
     this.#fd = fd;
   }
 
-  async move(write: boolean, position: number, buffers: Uint8Array[]): Promise<void> {
+  async move(write: boolean, position: number, memory: Uint8Array, segments: SegmentList): Promise<void> {
+    const buffers = views(memory, segments);
     for (let at = 0; at < buffers.length; ) {
       const some = at === 0 && buffers.length <= MAX_VECTOR ? buffers : buffers.slice(at, at + MAX_VECTOR);
       const moved = await this.#once(write, position, some);

@@ -24,6 +24,7 @@ export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, op
 export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
 export type { IdeDriveOptions } from "./host/device/ide/drive.ts";
+export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
 export { MemoryStore } from "./host/store/memory.ts";
 export type { AtaRegisters } from "./hypervisor/ata-registers.ts";
 export { Hypervisor } from "./hypervisor/hypervisor.ts";

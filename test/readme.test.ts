@@ -1,0 +1,37 @@
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { afterAll, expect, test } from "vitest";
+
+const folder = mkdtempSync(join(tmpdir(), "paravane-readme-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+const readme = readFileSync("README.md", "utf8");
+const [, example] = readme.match(/```js\n([\s\S]*?)```/)!;
+
+test("the embedding example is twelve lines and runs as printed", async () => {
+  expect(example.trimEnd().split("\n").length).toBe(12);
+  const { createFile, writeBytes } = await import(resolve("dist/src/node.js"));
+  const disk = await createFile(join(folder, "disk.vhd"), { format: "vhd", size: 8 << 20 });
+  await writeBytes(disk, 0, new Uint8Array(4096).fill(0x5a));
+  await disk.close();
+  // Inside the package's folder, so that it is found by its own name, as an installed one is.
+  const script = resolve("build/readme-example.mjs");
+  writeFileSync(script, `${example}\nconsole.log(read.memory.every((byte) => byte === 0x5a));\n`);
+  expect(execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" })).toBe("true\n");
+});
+
+test("the two commands of the first screen are scripts of the package", () => {
+  const { scripts } = JSON.parse(readFileSync("package.json", "utf8"));
+  const commands = [...readme.matchAll(/^npm ci && npm (\w+)/gm)].map((match) => match[1]);
+  expect(commands).toEqual(["start", "test"]);
+  for (const command of commands) expect(scripts[command]).toBeTypeOf("string");
+});
+
+test("every import the README names is an export of the package", () => {
+  const { exports } = JSON.parse(readFileSync("package.json", "utf8"));
+  const named = [...readme.matchAll(/^\| `paravane(\/\w+)?` \|/gm)].map((match) => `.${match[1] ?? ""}`);
+  expect(named.length).toBeGreaterThan(3);
+  expect(Object.keys(exports)).toEqual(expect.arrayContaining(named));
+});

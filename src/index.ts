@@ -21,6 +21,7 @@ export { SegmentList } from "./core/segments.ts";
 export type { Store } from "./core/store.ts";
 export { discard, flush, readBytes, writeBytes, writeZeroes } from "./host/block/bytes.ts";
 export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
+export { type OverlayOptions, overlay } from "./host/block/overlay.ts";
 export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
 export type { IdeDriveOptions } from "./host/device/ide/drive.ts";

@@ -29,7 +29,7 @@ export interface EntryLayout {
 }
 
 /** One level's metadata, cached in pages of `pageBytes` (a power of two), at most `maxBytes` of them. */
-export interface CacheOptions {
+interface CacheOptions {
   pageBytes: number;
   maxBytes: number;
 }

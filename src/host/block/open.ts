@@ -59,7 +59,7 @@ export async function createDisk(store: Store, options: CreateDiskOptions): Prom
 }
 
 /** @throws ParavaneError INVALID */
-export function formatNamed(name: string): Format {
+function formatNamed(name: string): Format {
   const format = FORMATS.find((candidate) => candidate.name === name);
   if (format) return format;
   const known = FORMATS.map((candidate) => candidate.name).join(", ");

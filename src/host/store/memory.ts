@@ -97,8 +97,9 @@ export class MemoryStore implements Store {
     if (this.#closed) throw new ParavaneError("CLOSED", `${this.name} is closed`);
     if (write && this.readOnly) throw new ParavaneError("READ_ONLY", `${this.name} is read-only`);
     if (position < 0 || position + length > end) {
-      const context = { file: this.name, offset: position, length };
-      throw new ParavaneError("OUT_OF_RANGE", `${length} bytes at ${position} pass the end, ${end}`, context);
+      throw new ParavaneError("OUT_OF_RANGE", `${length} bytes at ${position} pass the end, ${end}`, {
+        file: this.name,
+      });
     }
   }
 

@@ -6,7 +6,7 @@ import type { Store } from "../../../core/store.ts";
 import { buildFooter, DiskType, FOOTER_BYTES, MAX_SIZE, NO_OFFSET, SECTOR } from "./footer.ts";
 import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, UNUSED } from "./header.ts";
 
-export interface VhdCreateOptions extends CreateOptions {
+interface VhdCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed". */
   subformat?: "dynamic" | "fixed";
   /** Bytes that a dynamic disk grows by: a power of two from 4 KiB to 256 MiB. 2 MiB is what every product reads. */

@@ -3,7 +3,7 @@
 
 export const SECTOR = 512;
 export const FOOTER_BYTES = 512;
-export const COOKIE = "conectix";
+const COOKIE = "conectix";
 
 export const DiskType = { Fixed: 2, Dynamic: 3, Differencing: 4 } as const;
 

@@ -1,12 +1,13 @@
 import { expect, test } from "vitest";
 import { RequestField, SegmentField, TableField } from "../../assembly/spec/request.ts";
 import { BlkType, DeviceStatus, Feature, Mmio } from "../../assembly/spec/virtio.ts";
-import { VqAnswer, VqCompletion, VqDevice, VqFault, VqFeature, VqRefusal } from "../../assembly/spec/virtqueue.ts";
-import { type Block, type BlockRequest, Op, Status } from "../../src/core/block.ts";
+import { VqDevice } from "../../assembly/spec/virtqueue.ts";
 import { attachVirtioBlk, type VirtioBlkDevice } from "../../src/host/device/virtio/attach.ts";
 import { LabMachine } from "../../src/hypervisor/machine.ts";
 import { type Core, coreFor, PAGE } from "../../src/wasm/core.ts";
-import { type ExpectedRecord, VirtqueueModel } from "../support/virtqueue-model.ts";
+import { type Count, FuzzDisk, type Pick, random } from "../support/fuzz-disk.ts";
+import { VirtqueueJudge } from "../support/virtqueue-judge.ts";
+import type { VirtqueueModel } from "../support/virtqueue-model.ts";
 
 const STEPS = 1_000_000;
 const SEED = Number(process.env.FUZZ_SEED ?? 20240607);
@@ -27,91 +28,6 @@ const OUTCOMES = [
   ...["needs reset", "driver ok", "features refused", "queue refused", "configuration changed", "machine reset"],
 ];
 
-const REFUSALS = "none,address,empty,order,nested indirect,header,type,length,range,read-only,payload".split(",");
-const FAULTS =
-  "none,available index,head,head busy,next,loop,indirect,indirect length,indirect range,too long,no status".split(",");
-const OPS = ["read", "write", "flush", "discard", "write zeroes", "GET_ID"];
-
-/** Small, fast, seeded (mulberry32). */
-function random(seed: number): (below: number) => number {
-  let state = seed >>> 0;
-  return (below) => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
-
-type Pick = (below: number) => number;
-type Count = (outcome: string) => void;
-
-/** A disk that does nothing, sooner or later, and sees to it that it is asked for nothing it could not do. */
-class FuzzDisk implements Block {
-  size: number;
-  readonly sectorSize: number;
-  readonly readOnly: boolean;
-  readonly copied = 0;
-  readonly held: (() => void)[] = [];
-  /** What it was asked and must not be: the device would take an exception for an I/O error. */
-  broken: string | undefined;
-  readonly #count: Count;
-  readonly #pick: Pick;
-  readonly #ram: () => [start: number, end: number];
-
-  constructor(pick: Pick, count: Count, sectorSize: number, readOnly: boolean, ram: () => [number, number]) {
-    this.#count = count;
-    this.size = 64 * 4096;
-    this.sectorSize = sectorSize;
-    this.readOnly = readOnly;
-    this.#pick = pick;
-    this.#ram = ram;
-  }
-
-  submit(batch: readonly BlockRequest[]): void | Promise<void> {
-    const requests = batch.map((request) => ({ request, tag: request.tag }));
-    for (const request of batch) this.#check(request);
-    const finish = () => {
-      for (const { request, tag } of requests) {
-        if (request.tag !== tag) this.broken = "a request was used again while in flight";
-        request.status = this.#pick(12) === 0 ? ((2 + this.#pick(6)) as Status) : Status.Ok;
-        if (request.op === Op.Read && request.segments.count > 0) {
-          const start = request.segments.start(0);
-          request.memory.fill(request.offset, start, start + Math.min(24, request.segments.length(0)));
-        }
-      }
-    };
-    if (batch[batch.length - 1].tag === 0xffff) this.#count("written through");
-    if (this.#pick(4) > 0) {
-      this.#count("done at once");
-      return finish();
-    }
-    return new Promise((resolve) =>
-      this.held.push(() => {
-        finish();
-        resolve();
-      }),
-    );
-  }
-
-  #check({ op, offset, length, segments, status }: BlockRequest): void {
-    const [start, end] = this.#ram();
-    const bad = (what: string) => {
-      this.broken ??= `the disk was asked for ${what}`;
-    };
-    if (op > Op.WriteZeroes || status !== Status.Pending) bad("an unknown operation");
-    if (this.readOnly && op !== Op.Read && op !== Op.Flush) bad("a change");
-    if (offset % this.sectorSize !== 0 || length % this.sectorSize !== 0) bad("part of a sector");
-    if (offset < 0 || offset + length > this.size) bad("what lies past its end");
-    if (segments.total !== (op <= Op.Write ? length : 0)) bad("other bytes than it was given");
-    for (let i = 0; i < segments.count; i++) {
-      if (segments.start(i) < start || segments.start(i) + segments.length(i) > end) bad("memory outside guest RAM");
-    }
-  }
-
-  close(): void {}
-}
-
 /** One guest that keeps no rule, its device, and the judge of every call the device makes to the core. */
 class Guest {
   readonly #machine: LabMachine;
@@ -130,7 +46,6 @@ class Guest {
   /** Next descriptor; descriptors written since the last notification. */
   #cursor = 0;
   #fresh = 0;
-  #calls = 0;
 
   constructor(pick: Pick, count: Count, sectorSize: number, readOnly: boolean) {
     this.#pick = pick;
@@ -141,17 +56,10 @@ class Guest {
     this.#disk = new FuzzDisk(pick, count, sectorSize, readOnly, () => [base, base + size]);
     this.#device = attachVirtioBlk(this.#machine, this.#disk, { ...WINDOW, identity: "hostile guest's disk" });
     this.#core = coreFor(wasm);
-    this.#model = new VirtqueueModel(memory, PAGE);
+    this.#model = new VirtqueueJudge(memory, PAGE, count).model;
     this.#view = new DataView(wasm.buffer);
     memory.linear.fill(0xa5, memory.reserve(16), base);
     this.#outside = memory.linear.slice(0, base);
-    const { virtioBlkConsume, virtioBlkComplete } = this.#core.call;
-    const call = {
-      ...this.#core.call,
-      virtioBlkConsume: (context: number) => this.#consume(context, virtioBlkConsume),
-      virtioBlkComplete: (context: number, n: number) => this.#complete(context, n, virtioBlkComplete),
-    };
-    Object.defineProperty(this.#core, "call", { value: call });
     this.#machine.guest.onInterrupt(WINDOW.interrupt, () => this.#interrupt());
     this.#boot();
   }
@@ -192,90 +100,6 @@ class Guest {
     this.#outside.set(linear.subarray(PAGE, PAGE + own + 64), PAGE);
     if (!now.equals(this.#outside)) throw new Error("memory outside guest RAM and the device's own changed");
   }
-
-  // --- the judge ---------------------------------------------------------------------------------------------------
-
-  #consume(context: number, call: (context: number) => number): number {
-    const expected = this.#model.consume();
-    const before = this.#snapshot();
-    const count = call(context);
-    const { records } = expected;
-    if (count !== records.length) throw new Error(`${count} records for ${records.length}`);
-    const table = this.#core.get(context + VqDevice.Table);
-    for (let i = 0; i < count; i++) this.#compare(table, i, records[i]);
-    for (let i = 1; i < count; i++) if (records[i].head === records[i - 1].head) this.#count("several ranges");
-    const fault = this.#core.get(context + VqDevice.Fault);
-    if (fault !== this.#model.fault) throw new Error(`fault ${FAULTS[fault]}, not ${FAULTS[this.#model.fault]}`);
-    if (fault !== VqFault.None) this.#count(`fault: ${FAULTS[fault]}`);
-    if (expected.full) this.#count("table full");
-    if (this.#model.inFlight.size === this.#core.get(context + VqDevice.QueueSize)) this.#count("queue full");
-    this.#wrote(expected.writes, before);
-    return count;
-  }
-
-  #compare(table: number, index: number, expected: ExpectedRecord): void {
-    const view = this.#view;
-    const at = table + TableField.Records + index * RequestField.Size;
-    const word = (offset: number) => view.getUint32(at + offset, true);
-    const segments: [number, number][] = [];
-    let segment =
-      table + TableField.Records + 288 * RequestField.Size + word(RequestField.FirstSegment) * SegmentField.Size;
-    for (let i = word(RequestField.Segments); i > 0; i--, segment += SegmentField.Size) {
-      segments.push([view.getUint32(segment, true), view.getUint32(segment + 4, true)]);
-    }
-    const same =
-      word(RequestField.Op) === expected.op &&
-      word(RequestField.Status) === expected.status &&
-      word(RequestField.Tag) === expected.head &&
-      word(RequestField.Private0) === expected.refusal &&
-      view.getFloat64(at + RequestField.Offset, true) === expected.offset &&
-      view.getFloat64(at + RequestField.Length, true) === expected.length &&
-      segments.length === expected.segments.length &&
-      segments.every(([start, length], i) => start === expected.segments[i][0] && length === expected.segments[i][1]);
-    if (!same) throw new Error(`record ${index} is not ${JSON.stringify(expected)}`);
-    this.#count(expected.refusal === VqRefusal.None ? OPS[expected.op] : REFUSALS[expected.refusal]);
-  }
-
-  #complete(context: number, count: number, call: (context: number, count: number) => number): number {
-    const entries: [number, number][] = [];
-    for (let i = 0, at = context + VqDevice.Completions; i < count; i++, at += VqCompletion.Size) {
-      entries.push([this.#core.get(at), this.#core.get(at + VqCompletion.Status)]);
-    }
-    const from = this.#model.used;
-    const expected = this.#model.complete(entries);
-    const before = this.#snapshot();
-    const answer = call(context, count);
-    if (answer !== expected.answer) throw new Error(`answer ${answer}, not ${expected.answer}`);
-    this.#wrote(expected.writes, before);
-    for (const status of expected.statuses) this.#count(["status ok", "status ioerr", "status unsupp"][status]);
-    if (this.#model.used < from) this.#count("index wrapped");
-    if (expected.statuses.length > 0) {
-      const event = (this.#core.get(context + VqDevice.Features) & VqFeature.EventIndex) !== 0;
-      this.#count(`${answer & VqAnswer.Interrupt ? "interrupt" : "none"} by ${event ? "event" : "flag"}`);
-    }
-    this.#count(answer & VqAnswer.More ? "more" : "no more");
-    return answer;
-  }
-
-  /** Now and then, all of guest RAM as it was before a call. */
-  #snapshot(): Uint8Array | undefined {
-    const { linear, base, size } = this.#machine.memory;
-    return ++this.#calls % 997 === 0 ? linear.slice(base, base + size) : undefined;
-  }
-
-  /** The call has written these bytes of guest memory, and no other. */
-  #wrote(writes: Map<number, number>, before: Uint8Array | undefined): void {
-    const { linear, base, size } = this.#machine.memory;
-    for (const [at, byte] of writes) {
-      if (at < base || at >= base + size) throw new Error("the model writes outside guest RAM");
-      if (linear[at] !== byte) throw new Error("guest memory is not as it must be");
-    }
-    if (!before) return;
-    for (const [at, byte] of writes) before[at - base] = byte;
-    if (Buffer.compare(before, linear.subarray(base, base + size)) !== 0) throw new Error("something else was written");
-  }
-
-  // --- the guest ----------------------------------------------------------------------------------------------------
 
   #read(register: number): number {
     return this.#machine.guest.load(WINDOW.base + register, 4);

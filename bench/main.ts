@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { compare, type Result } from "./harness.ts";
 import { mapBenches } from "./map.ts";
+import { xenBenches } from "./ring-xen.ts";
 import { coreTable } from "./tables.ts";
 
 const USAGE = `npm run bench -- [options] [filter]     benches whose name contains the filter
@@ -16,7 +17,7 @@ const USAGE = `npm run bench -- [options] [filter]     benches whose name contai
 
 const ROUNDS = 11;
 const QUICK_ROUNDS = 3;
-const benches: Bench[] = [...mapBenches];
+const benches: Bench[] = [...xenBenches, ...mapBenches];
 
 function options() {
   try {

@@ -3,7 +3,7 @@ import { modelOf } from "./models.ts";
 import { claims, groupSteps, percent } from "./report.ts";
 import type { LabResult } from "./run.ts";
 import { compare } from "./speed.ts";
-import { barChart, figureSvg } from "./svg.ts";
+import { type Bar, barChart, figureSvg } from "./svg.ts";
 import { bytes, figure, number } from "./table.ts";
 
 /** The whole result as one HTML file: no script, no font, no picture from elsewhere; light or dark as the reader has it. */
@@ -21,7 +21,7 @@ export function htmlReport(result: LabResult): string {
 </head>
 <body>
 <header>
-<h1>One disk, ${names.length} ways to reach it</h1>
+<h1>One disk, ${WORDS[names.length] ?? names.length} to reach it</h1>
 <p class="lead">The same ${bytes(disk.size)} disk, the same workloads, the same bytes. What differs is who stands between the guest’s driver and the
 host’s file, and how often the guest must stop and wait for them.</p>
 <p class="verdict ${faults.length === 0 ? "good" : "bad"}">${verdict(result)}</p>
@@ -83,6 +83,9 @@ written last; each model’s region was read back by another. Seed ${seed}.</p><
 `;
 }
 
+/** By number of models. */
+const WORDS = ["no way", "one way", "two ways", "three ways", "four ways", "five ways"];
+
 function verdict({ models, faults }: LabResult): string {
   const total = models.reduce((sum, measurement) => sum + measurement.bytes, 0);
   if (faults.length === 0) return `Every byte read was right in every model: ${bytes(total)} measured.`;
@@ -107,27 +110,30 @@ const CAPTIONS = {
   para: "The driver knows. It describes requests in memory that both sides share, and rings once for all of them.",
 };
 
+type Pick = (measurement: Measurement) => number;
+
 function charts(measurements: readonly Measurement[]): string {
-  const shown = compare(measurements);
   const models = [...new Set(measurements.map(({ model }) => model))];
-  const of = (pick: (measurement: Measurement) => number, format: (value: number) => string, log = false) =>
-    shown
-      .map(({ workload, blockSize, queueDepth }) => {
-        const bars = models.flatMap((model) => {
-          const found = measurements.find(
-            (one) =>
-              one.model === model &&
-              one.workload === workload &&
-              one.blockSize === blockSize &&
-              one.queueDepth === queueDepth,
-          );
-          return found
-            ? [{ label: model, value: pick(found), text: format(pick(found)), kind: modelOf(model).figure }]
-            : [];
-        });
-        return barChart(`${workload}, ${bytes(blockSize)}, queue ${queueDepth}`, bars, log);
-      })
-      .join("\n");
+  const rows = compare(measurements);
+  const blocks = new Set(rows.map(({ blockSize }) => blockSize)).size > 1;
+  /** A chart for each kind of work; those that look the same are one. */
+  const of = (pick: Pick, format: (value: number) => string, log = false) => {
+    const found = new Map<string, { titles: string[]; bars: Bar[] }>();
+    for (const { workload, blockSize, queueDepth } of rows) {
+      const bars = models.flatMap((model) => {
+        const is = (one: Measurement) => one.model === model && one.workload === workload;
+        const one = measurements.find((m) => is(m) && m.blockSize === blockSize && m.queueDepth === queueDepth);
+        if (!one) return [];
+        return [{ label: model, value: pick(one), text: format(pick(one)), kind: modelOf(model).figure }];
+      });
+      const key = bars.map(({ text }) => text).join();
+      const title = `${workload}, ${blocks ? `${bytes(blockSize)}, ` : ""}queue ${queueDepth}`;
+      const same = found.get(key);
+      if (same) same.titles.push(title);
+      else found.set(key, { titles: [title], bars });
+    }
+    return [...found.values()].map(({ titles, bars }) => barChart(joined(titles, rows.length), bars, log)).join("\n");
+  };
   return [
     chartGroup(
       "Throughput, MB/s",
@@ -138,14 +144,28 @@ function charts(measurements: readonly Measurement[]): string {
       of(({ iops }) => iops, number),
     ),
     chartGroup(
-      "Exits per request, logarithmic",
-      of(({ exitsPerRequest }) => exitsPerRequest, figure, true),
+      "Exits per request, on a logarithmic scale",
+      of(({ exitsPerRequest }) => exitsPerRequest, coarse, true),
     ),
     chartGroup(
       "Bytes copied on the host for each byte asked for",
-      of(({ bytesCopiedPerByte }) => bytesCopiedPerByte, figure),
+      of(({ bytesCopiedPerByte }) => bytesCopiedPerByte, coarse),
     ),
   ].join("\n");
+}
+
+/** Two digits: what differs less looks the same. */
+function coarse(value: number): string {
+  return value >= 10 ? number(value) : figure(Number(value.toPrecision(2)));
+}
+
+/** "random and mixed, queue 1": the titles of charts that are one. */
+function joined(titles: readonly string[], all: number): string {
+  if (titles.length === 1) return titles[0];
+  if (titles.length === all) return "every workload";
+  const parts = titles.map((title) => title.split(/, (.*)/));
+  const queues = new Set(parts.map(([, queue]) => queue));
+  return queues.size === 1 ? `${parts.map(([name]) => name).join(", ")}; ${parts[0][1]}` : titles.join("; ");
 }
 
 function chartGroup(title: string, content: string): string {
@@ -207,7 +227,7 @@ p { max-width: 46rem; margin: .5rem 0; } .lead { font-size: 1.15rem; color: var(
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(19rem, 1fr)); gap: 1.5rem; }
 figure { margin: 0; padding: 1rem; background: var(--panel); border-radius: 10px; } figcaption b { color: var(--ink); display: block; font-size: 1rem; }
 figure svg { width: 100%; height: auto; display: block; margin-bottom: .75rem; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); gap: 1.25rem 2rem; } .charts svg { width: 100%; height: auto; display: block; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); gap: 1.25rem 1.75rem; } .charts svg { width: 100%; height: auto; display: block; }
 svg text { font-family: inherit; fill: var(--ink); } svg .faint { fill: var(--faint); } svg .box { fill: var(--paper); stroke: var(--line); }
 svg .bare { fill: var(--bare); } svg .full { fill: var(--full); } svg .para { fill: var(--para); } svg .track { fill: var(--panel); }
 svg .wire { stroke: var(--faint); fill: none; } svg .head { fill: var(--faint); }

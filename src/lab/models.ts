@@ -98,17 +98,22 @@ export const MODELS = {
     attach: (host, block) => attachAta(host, block, "dma"),
   },
   xen: {
-    title: "Xen block device",
+    title: "Xen virtual disk",
     figure: "para",
     device: "back end",
     attach: async ({ hypervisor, machine }, block) => {
       const device = attachBlkback(hypervisor, machine, block);
       const driver = connectBlkfront(hypervisor.xenGuest(machine));
-      return { driver, copied: () => 0, close: () => device.close() };
+      const close = async () => {
+        await device.close();
+        const { mapped } = hypervisor.domain(machine).grants;
+        if (mapped > 0) throw new ParavaneError("PROTOCOL", `the back end left ${mapped} pages of the guest mapped`);
+      };
+      return { driver, copied: () => 0, close };
     },
   },
   virtio: {
-    title: "virtio block device",
+    title: "virtio disk",
     figure: "para",
     device: "virtio device",
     attach: async ({ machine }, block) => {

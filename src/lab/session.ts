@@ -87,7 +87,12 @@ export class Session {
     const hypervisor = new Hypervisor();
     const machine = hypervisor.createMachine({ memory: options.memory });
     const attaching = MODELS[model].attach({ hypervisor, machine }, disk, options.onRegister ?? null);
-    return new Session(model, machine, await options.pace.wait(attaching, `${model}: finding the disk`), options.pace);
+    const attached = await options.pace.wait(attaching, `${model}: finding the disk`);
+    const { size } = attached.driver;
+    if (size !== disk.size) {
+      throw new ParavaneError("PROTOCOL", `${model}: the driver sees ${size} bytes of a disk of ${disk.size}`);
+    }
+    return new Session(model, machine, attached, options.pace);
   }
 
   private constructor(model: ModelName, machine: LabMachine, attached: Attached, pace: Pace) {

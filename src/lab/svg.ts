@@ -12,7 +12,7 @@ export interface Bar {
 const BAR = 20;
 const WIDE = 320;
 const LEFT = 62;
-const RIGHT = 62;
+const RIGHT = 70;
 
 /** Horizontal bars under a heading. On a logarithmic scale the axis starts at a hundredth, so that 0 is no bar. */
 export function barChart(title: string, bars: readonly Bar[], log: boolean): string {
@@ -30,12 +30,14 @@ export function barChart(title: string, bars: readonly Bar[], log: boolean): str
 
 interface Box {
   text: string;
+  /** Whose it is. */
+  side: "guest" | "host" | "hardware" | "";
   kind?: "full" | "para" | "bare";
 }
 
 const BOX = 34;
 const GAP = 46;
-const X = 14;
+const X = 1;
 const W = 150;
 
 /**
@@ -43,19 +45,22 @@ const W = 150;
  * them what crossed it, for every model of that figure.
  */
 export function figureSvg(kind: "bare" | "full" | "para", paths: readonly Path[]): string {
-  const boxes: Box[] = [{ text: "Application" }, { text: kind === "para" ? "Front-end driver" : "ATA driver" }];
-  const device = paths[0].device;
-  if (kind === "bare") boxes.push({ text: "IDE controller", kind });
+  const side = kind === "bare" ? "" : "guest";
+  const boxes: Box[] = [
+    { text: "Application", side },
+    { text: kind === "para" ? "Front-end driver" : "ATA driver", side },
+  ];
+  if (kind === "bare") boxes.push({ text: "IDE controller", side: "hardware", kind });
   else {
-    boxes.push({ text: "Hypervisor", kind });
-    boxes.push({ text: kind === "para" ? "Back end" : device, kind });
+    boxes.push({ text: "Hypervisor", side: "", kind });
+    boxes.push({ text: kind === "para" ? "Back end" : paths[0].device, side: "host", kind });
   }
-  boxes.push({ text: "Host file" });
+  boxes.push({ text: "Host file", side: kind === "bare" ? "hardware" : "host" });
   const height = boxes.length * BOX + (boxes.length - 1) * GAP + 12;
   const parts = boxes.map((box, i) => {
     const y = 6 + i * (BOX + GAP);
     const accent = box.kind ? `<rect class="${box.kind}" x="${X}" y="${y}" width="4" height="${BOX}"/>` : "";
-    return `<rect class="box" x="${X}" y="${y}" width="${W}" height="${BOX}" rx="4"/>${accent}<text x="${X + W / 2}" y="${y + BOX / 2 + 4.5}" font-size="13" text-anchor="middle">${box.text}</text>`;
+    return `<rect class="box" x="${X}" y="${y}" width="${W}" height="${BOX}" rx="4"/>${accent}<text x="${X + W / 2}" y="${y + BOX / 2 + 4.5}" font-size="13" text-anchor="middle">${box.text}</text><text class="faint" x="${X + W + 12}" y="${y + BOX / 2 + 4}" font-size="11.5" font-style="italic">${box.side}</text>`;
   });
   const borders = boxes.slice(1).map((box, i) => {
     const y = 6 + i * (BOX + GAP) + BOX;

@@ -27,7 +27,7 @@ export interface LabImage {
   title: string;
   /** Makes durable and closes; removes what was only scratch. */
   close(): Promise<void>;
-  /** After a failure: leaves no unfinished image behind where that can be helped. Tells in what state the file is. */
+  /** After a failure: leaves no unfinished image behind where that can be helped. Tells in what state the file is, if there is one. */
   abandon(): string;
   /** After a stop by the user, when closed: tells in what state the file is. */
   stopped(): string;
@@ -73,7 +73,7 @@ async function temporary(options: LabImageOptions): Promise<LabImage> {
       await disk.close();
       remove();
     },
-    abandon: () => "the temporary image is removed",
+    abandon: () => "",
     stopped: () => "the temporary image is removed",
   };
 }

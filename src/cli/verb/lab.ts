@@ -95,7 +95,9 @@ async function run(values: Values, ui: Ui): Promise<number> {
       ui.note(`stopped; ${image.stopped()}`);
       return INTERRUPTED;
     }
-    throw new ParavaneError(error.code, error.message, error.context, { cause: error, hint: capital(image.abandon()) });
+    const state = image.abandon();
+    const hint = [error.hint ?? "", state].filter((text) => text !== "").map(capital);
+    throw new ParavaneError(error.code, error.message, error.context, { cause: error, hint: hint.join(". ") });
   } finally {
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
   }

@@ -179,11 +179,12 @@ export class Engine implements Block, AsyncCloseable {
         yield retry;
         continue;
       }
-      if (stop === MapStop.Done || stop === MapStop.Full) continue;
-      const stopped = batch.ranges[mapper.stopRange];
+      const answered = stop === MapStop.Done || stop === MapStop.Full;
+      if (answered && stalls <= MAX_STALLS) continue;
+      const stopped = batch.ranges[answered ? 0 : mapper.stopRange];
       if (stop === MapStop.Corrupt) batch.drop(stopped, this.image.fault());
       else if (stalls > MAX_STALLS) {
-        batch.drop(stopped, new ParavaneError("IO", "the disk's map makes no progress", { offset: mapper.stopOffset }));
+        batch.drop(stopped, new ParavaneError("IO", "the disk's map makes no progress", { file: this.store.name }));
       }
       // Whoever held the lock may have done what this flow wants, so it resolves again instead of going on.
       else if (this.#lock.held) yield this.#lock.released();

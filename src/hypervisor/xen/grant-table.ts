@@ -41,7 +41,7 @@ export class GrantTable {
         pages,
       });
     }
-    if (this.#pinned()) throw new ParavaneError("BUSY", "the grant table cannot move while grants are mapped");
+    if (this.mapped > 0) throw new ParavaneError("BUSY", "the grant table cannot move while grants are mapped");
     const entries = (pages * XenPage.Size) / GrantEntry.Size;
     const { context } = this;
     if (entries > this.#capacity) {
@@ -56,7 +56,7 @@ export class GrantTable {
 
   /** The guest starts over: no grant is valid, and unmapping an old one touches nothing. */
   reset(): void {
-    const pinned = this.#pinned();
+    const pinned = this.mapped > 0;
     this.#core.set(this.context + GrantContext.Entries, 0);
     if (!pinned) return;
     // What is in flight still counts on the old context; the next table gets one of its own.
@@ -81,12 +81,14 @@ export class GrantTable {
     return ref < this.entries ? this.#core.get(this.#active(ref) + ActiveGrant.Pins) : 0;
   }
 
-  #active(ref: number): number {
-    return this.#core.get(this.context + GrantContext.Active) + ref * ActiveGrant.Size;
+  /** Mappings now, of all grants. */
+  get mapped(): number {
+    let sum = 0;
+    for (let ref = 0; ref < this.entries; ref++) sum += this.pins(ref);
+    return sum;
   }
 
-  #pinned(): boolean {
-    for (let ref = 0; ref < this.entries; ref++) if (this.pins(ref) > 0) return true;
-    return false;
+  #active(ref: number): number {
+    return this.#core.get(this.context + GrantContext.Active) + ref * ActiveGrant.Size;
   }
 }

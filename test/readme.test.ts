@@ -2,9 +2,11 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { afterAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { buildDist } from "./support/dist.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "paravane-readme-"));
+beforeAll(buildDist);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const readme = readFileSync("README.md", "utf8");

@@ -2,7 +2,7 @@ import { parseArgs } from "node:util";
 import type { Ui } from "./ui.ts";
 import { UsageError } from "./usage.ts";
 
-export interface Option {
+interface Option {
   /** What its value is called in the help; absent for a switch. */
   value?: string;
   help: string;

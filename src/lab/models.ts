@@ -26,7 +26,7 @@ export interface Attached {
 /** Told of each register access that does not trap. */
 export type RegisterTrace = (kind: "read" | "write", register: AtaRegister, width: Width, value: number) => void;
 
-export interface Host {
+interface Host {
   hypervisor: Hypervisor;
   machine: LabMachine;
 }

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { afterAll, beforeAll, expect } from "vitest";
 import { BrowserRig, CHROMIUM } from "../support/browser.ts";
+import { buildDist } from "../support/dist.ts";
 import { found, peerTest } from "../support/peers.ts";
 
 const SIZE = 32 << 20;
@@ -28,6 +29,7 @@ interface Outcome {
 
 let rig: BrowserRig;
 beforeAll(async () => {
+  await buildDist();
   if (found(CHROMIUM)) rig = await BrowserRig.open(".");
 });
 afterAll(async () => {

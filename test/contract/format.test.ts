@@ -23,6 +23,8 @@ const CASES: FormatCase[] = [
   { name: "vhd, dynamic, small blocks", format: "vhd", options: { blockSize: 65536 } },
   { name: "vhd, fixed", format: "vhd", options: { subformat: "fixed" } },
   { name: "qcow2", format: "qcow2", options: {} },
+  { name: "qcow2, version 2, small clusters", format: "qcow2", options: { compat: "0.10", clusterSize: 4096 } },
+  { name: "qcow2, subclusters", format: "qcow2", options: { extendedL2: true } },
   { name: "vhdx, dynamic", format: "vhdx", options: {} },
   { name: "vhdx, fixed", format: "vhdx", options: { subformat: "fixed" } },
 ];

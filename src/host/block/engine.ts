@@ -90,10 +90,13 @@ export class Engine implements Block, AsyncCloseable {
       });
     }
     try {
-      if (!this.readOnly) yield* this.#durable();
+      yield* this.#durable();
+      // Space that the first one gave up is noted by a second.
+      if (this.image.dirty) yield* this.#durable();
       if (this.#begun && this.image.finish) yield* this.image.finish();
     } finally {
       yield* wait(this.store.close());
+      if (this.#data !== this.store) yield* wait(this.#data.close());
       yield* this.#backing.close();
     }
   }

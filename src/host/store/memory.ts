@@ -12,7 +12,7 @@ const CHUNK = 65536;
 export class MemoryStore implements Store {
   readonly name: string;
   readonly readOnly: boolean;
-  readonly releases = true;
+  readonly releases: boolean = true;
   #size: number;
   #closed = false;
   /** Chunk number → its bytes; a missing chunk reads as zeros. */

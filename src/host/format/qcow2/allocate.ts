@@ -48,7 +48,7 @@ export function* ownTable(volume: Volume, index: number): Flow<number> {
   const old = Number(entry & OFFSET);
   if (old === 0) {
     const { position } = yield* take(volume, 1);
-    yield* fillZeros(volume, position, clusterBytes);
+    yield* fillZeros(volume, position, clusterBytes, store);
     yield* tables.setL1(index, BigInt(position) | ALONE, true);
     return position;
   }
@@ -241,9 +241,8 @@ function* putCluster(volume: Volume, bytes: Uint8Array): Flow<number> {
   return position;
 }
 
-/** Zeros in the data store, which grows by them where it ends before. */
-function* fillZeros(volume: Volume, position: number, length: number): Flow {
-  const { target } = volume;
+/** Zeros in the data store, or another, which grows by them where it ends before. */
+function* fillZeros(volume: Volume, position: number, length: number, target = volume.target): Flow {
   const inside = Math.min(length, target.size - position);
   if (inside > 0) yield* wait(target.discard(position, inside));
   if (position + length > target.size) {

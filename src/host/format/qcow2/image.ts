@@ -15,7 +15,6 @@ import type { Volume } from "./volume.ts";
 export class Qcow2Image implements Image {
   readonly format = "qcow2";
   readonly sectorSize = SECTOR;
-  readonly size: number;
   readonly parent?: ParentReference;
   readonly data?: Store;
   readonly zeroUnit: number;
@@ -23,12 +22,13 @@ export class Qcow2Image implements Image {
   /** The volume anew, after all of it was written in another way. */
   readonly #reopen: () => Flow<Volume>;
   readonly #writable: boolean;
+  #size: number;
 
   constructor(volume: Volume, size: number, writable: boolean, reopen: () => Flow<Volume>) {
     this.#volume = volume;
     this.#writable = writable;
     this.#reopen = reopen;
-    this.size = size;
+    this.#size = size;
     this.zeroUnit = volume.unitBytes;
     if (volume.data) this.data = volume.data;
     const { backingFile, backingFormat } = volume.header;
@@ -41,6 +41,9 @@ export class Qcow2Image implements Image {
     }
   }
 
+  get size(): number {
+    return this.#size;
+  }
   get mapper(): CoreMapper {
     return this.#volume.tables.mapper;
   }
@@ -150,6 +153,7 @@ export class Qcow2Image implements Image {
     const { backing } = this.#volume;
     this.#volume = yield* this.#reopen();
     this.#volume.backing = backing;
+    this.#size = this.#volume.header.size;
   }
 
   /** For the operations on whole images beside this file. */

@@ -15,8 +15,8 @@ export interface Qcow2OpenOptions extends OpenOptions {
   metadataOnly?: boolean;
 }
 
-export function* openQcow2(store: Store, options: OpenOptions): Flow<Qcow2Image> {
-  const { snapshot: wanted, metadataOnly = false, ...rest } = options as Qcow2OpenOptions;
+export function* openQcow2(store: Store, options: Qcow2OpenOptions): Flow<Qcow2Image> {
+  const { snapshot: wanted, metadataOnly = false, ...rest } = options;
   const writable = !(rest.readOnly ?? store.readOnly) && wanted === undefined;
   const header = yield* readHeader(store);
   const snapshots = yield* readSnapshots(store, header);

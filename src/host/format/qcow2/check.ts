@@ -1,0 +1,222 @@
+import { ParavaneError } from "../../../core/error.ts";
+import type { Flow } from "../../../core/flow.ts";
+import type { Store } from "../../../core/store.ts";
+import { Incompatible, l1Entries } from "./header.ts";
+import { getWide, offsetOf, read, viewOf } from "./io.ts";
+import { openQcow2 } from "./open.ts";
+import { publish } from "./publish.ts";
+import { getCount } from "./refcount.ts";
+import { Counts, countAll, readL1, type Walk } from "./references.ts";
+import type { Volume } from "./volume.ts";
+
+export interface Problem {
+  /** A leak wastes space. A wrong count or flag may lose data at the next write. A bad structure has lost some. */
+  kind: "leak" | "count" | "structure";
+  structure: string;
+  /** Byte in the file. */
+  offset: number;
+  message: string;
+}
+
+export interface CheckReport {
+  /** Clusters that nothing refers to, but are counted. */
+  leaks: number;
+  /** Everything else that is wrong. */
+  corruptions: number;
+  /** The first of both. */
+  problems: Problem[];
+  /** Clusters that the guest sees; those stored in the image, or its data file; those stored compressed. */
+  totalClusters: number;
+  allocatedClusters: number;
+  compressedClusters: number;
+  /** First byte that no cluster in use reaches. */
+  imageEndOffset: number;
+}
+
+const MAX_PROBLEMS = 100;
+
+/**
+ * Follows every reference and compares with the refcounts and flags. Reads only; memory grows with the clusters in use, two
+ * bytes each. @throws ParavaneError as opening does, when there is no header to go by
+ */
+export function* checkQcow2(store: Store): Flow<CheckReport> {
+  const image = yield* openQcow2(store, { readOnly: true, metadataOnly: true });
+  const { volume } = image;
+  const report: CheckReport = {
+    leaks: 0,
+    corruptions: 0,
+    problems: [],
+    totalClusters: Math.ceil(volume.header.size / volume.clusterBytes),
+    allocatedClusters: 0,
+    compressedClusters: 0,
+    imageEndOffset: 0,
+  };
+  const note = (kind: Problem["kind"], structure: string, offset: number, message: string) => {
+    if (kind === "leak") report.leaks++;
+    else report.corruptions++;
+    if (report.problems.length < MAX_PROBLEMS) report.problems.push({ kind, structure, offset, message });
+  };
+  const { header, l1, snapshots } = volume;
+  const walk: Walk = {
+    store,
+    header,
+    counts: new Counts(),
+    tables: new Counts(),
+    problem: (structure, offset, what) => note("structure", structure, offset, what),
+  };
+  yield* countAll(walk, l1, snapshots);
+  const blocks = yield* countRefcounts(walk, volume);
+  refuseOverlaps(walk, volume, blocks);
+  yield* compareCounts(walk, volume, blocks, note);
+  yield* checkFlags(volume, blocks, note, report);
+  for (const [cluster] of walk.counts.entries()) report.imageEndOffset = (cluster + 1) * volume.clusterBytes;
+  return report;
+}
+
+/**
+ * Frees what is leaked; with "all", also makes counts and flags agree with the references. One write of the header makes
+ * it current. @throws ParavaneError CORRUPT when a structure is bad, which nothing here can mend
+ */
+export function* repairQcow2(store: Store, what: "leaks" | "all"): Flow<CheckReport> {
+  const report = yield* checkQcow2(store);
+  if (report.leaks === 0 && report.corruptions === 0) return report;
+  const bad = report.problems.find(({ kind }) => kind === "structure" || (what === "leaks" && kind === "count"));
+  if (bad || (report.corruptions > MAX_PROBLEMS && what === "leaks")) {
+    throw new ParavaneError(
+      "CORRUPT",
+      `the image is damaged beyond this repair: the ${bad?.structure} ${bad?.message}`,
+      {
+        file: store.name,
+        structure: bad?.structure,
+        offset: bad?.offset,
+      },
+    );
+  }
+  const { volume } = yield* openQcow2(store, { readOnly: true, metadataOnly: true });
+  const { size, l1Position, l1Size } = volume.header;
+  yield* publish(store, volume.header, {
+    size,
+    l1: { position: l1Position, size: l1Size, entries: Math.max(l1Size, l1Entries(volume.header)) },
+    snapshots: volume.snapshots,
+    clear: what === "all" ? Incompatible.Dirty | Incompatible.Corrupt : 0n,
+  });
+  return yield* checkQcow2(store);
+}
+
+type Note = (kind: Problem["kind"], structure: string, offset: number, message: string) => void;
+
+/** Counts the refcount table and its blocks; store positions of the usable ones, by table index. */
+function* countRefcounts(
+  { store, header, counts, problem }: Walk,
+  { clusterBytes }: Volume,
+): Flow<Map<number, number>> {
+  const { refcountPosition, refcountClusters } = header;
+  counts.addRange(refcountPosition / clusterBytes, refcountClusters);
+  const bytes = yield* read(store, refcountPosition, refcountClusters * clusterBytes);
+  const view = viewOf(bytes);
+  const end = Math.ceil(store.size / clusterBytes) * clusterBytes;
+  const blocks = new Map<number, number>();
+  const seen = new Set<number>();
+  for (let i = 0; i < bytes.length / 8; i++) {
+    const block = getWide(view, i * 8);
+    if (block === 0) continue;
+    const at = refcountPosition + i * 8;
+    if (block % clusterBytes !== 0 || block < clusterBytes || block + clusterBytes > end) {
+      problem("refcount table", at, `entry ${i} points at byte ${block}, where no block can be`);
+    } else if (seen.has(block)) problem("refcount table", at, `entry ${i} points to a block that another has`);
+    else {
+      seen.add(block);
+      blocks.set(i, block);
+      counts.add(block / clusterBytes);
+    }
+  }
+  return blocks;
+}
+
+/** Metadata belongs to one owner, but for L2 tables, which snapshots share. */
+function refuseOverlaps({ counts, tables, problem, header }: Walk, volume: Volume, blocks: Map<number, number>): void {
+  const { clusterBytes, l1, snapshots } = volume;
+  const single = (structure: string, position: number, bytes: number) => {
+    for (let at = position; at < position + bytes; at += clusterBytes) {
+      if (counts.get(at / clusterBytes) > 1) problem(structure, at, "has something else in the same place");
+    }
+  };
+  single("header", 0, 1);
+  single("L1 table", l1.position, l1.size * 8);
+  single("refcount table", header.refcountPosition, header.refcountClusters * clusterBytes);
+  for (const block of blocks.values()) single("refcount block", block, 1);
+  if (snapshots.length > 0) single("snapshot table", header.snapshotPosition, 1);
+  for (const { id, l1Position, l1Size } of snapshots) single(`L1 table of snapshot ${id}`, l1Position, l1Size * 8);
+  for (const [cluster, times] of tables.entries()) {
+    if (counts.get(cluster) !== times)
+      problem("L2 table", cluster * clusterBytes, "has something else in the same place");
+  }
+}
+
+function* compareCounts(walk: Walk, volume: Volume, blocks: Map<number, number>, note: Note): Flow {
+  const { clusterBytes, refcounts, header, store } = volume;
+  const { perBlock } = refcounts;
+  for (const [index, position] of blocks) {
+    const bytes = yield* read(store, position, clusterBytes);
+    for (let i = 0; i < perBlock; i++) {
+      const actual = getCount(bytes, i, header.refcountOrder);
+      const cluster = index * perBlock + i;
+      const expected = walk.counts.get(cluster);
+      if (actual === expected) continue;
+      note(
+        actual > expected ? "leak" : "count",
+        "refcount block",
+        position + Math.floor((i * 2 ** header.refcountOrder) / 8),
+        `counts ${actual} references to the cluster at byte ${cluster * clusterBytes}; there are ${expected}`,
+      );
+    }
+  }
+  for (const [cluster, expected] of walk.counts.entries()) {
+    if (blocks.has(Math.floor(cluster / perBlock))) continue;
+    const what = `has no block for the cluster at byte ${cluster * clusterBytes}, which ${expected} refer to`;
+    note("count", "refcount table", header.refcountPosition, what);
+  }
+}
+
+/** "Bit 63 is 1 if the refcount is exactly one", in what the active L1 table reaches. */
+function* checkFlags(volume: Volume, blocks: Map<number, number>, note: Note, report: CheckReport): Flow {
+  const { store, header, l1, clusterBytes, refcounts, extended } = volume;
+  const external = (header.incompatible & Incompatible.DataFile) !== 0n;
+  const end = Math.ceil(store.size / clusterBytes) * clusterBytes;
+  let cached: { index: number; bytes: Uint8Array } = { index: -1, bytes: new Uint8Array(0) };
+  const isAlone = function* (position: number): Flow<boolean> {
+    const cluster = position / clusterBytes;
+    const index = Math.floor(cluster / refcounts.perBlock);
+    const block = blocks.get(index);
+    if (block === undefined) return false;
+    if (cached.index !== index) cached = { index, bytes: yield* read(store, block, clusterBytes) };
+    return getCount(cached.bytes, cluster % refcounts.perBlock, header.refcountOrder) === 1;
+  };
+  const { tables, alone } = yield* readL1(store, l1.position, l1.size);
+  const seen = new Set<number>();
+  for (let i = 0; i < tables.length; i++) {
+    const table = tables[i];
+    if (table === 0 || table % clusterBytes !== 0 || table + clusterBytes > end || seen.has(table)) continue;
+    seen.add(table);
+    if ((yield* isAlone(table)) !== (alone[i] === 1)) {
+      note("count", "L1 table", l1.position + i * 8, `entry ${i} is flagged wrongly as ${alone[i] ? "" : "not "}alone`);
+    }
+    const view = viewOf(yield* read(store, table, clusterBytes));
+    for (let at = 0; at < clusterBytes; at += extended ? 16 : 8) {
+      const high = view.getUint32(at);
+      const low = view.getUint32(at + 4);
+      if ((high | low) === 0) continue;
+      if (high & 0x40000000) {
+        report.compressedClusters++;
+        report.allocatedClusters++;
+        continue;
+      }
+      const host = offsetOf(high, low);
+      if (host !== 0 || (external && high >>> 31)) report.allocatedClusters++;
+      if (host === 0 || external || host % clusterBytes !== 0 || host + clusterBytes > end) continue;
+      if ((yield* isAlone(host)) === (high >>> 31 === 1)) continue;
+      const slot = at / (extended ? 16 : 8);
+      note("count", "L2 table", table + at, `entry ${slot} is flagged wrongly as ${high >>> 31 ? "" : "not "}alone`);
+    }
+  }
+}

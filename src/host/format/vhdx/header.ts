@@ -130,6 +130,8 @@ export class Headers {
   *update(change: Partial<Header>): Flow {
     const next = { ...this.#current, ...change, sequence: this.#current.sequence + 1n };
     const slot = 1 - this.#slot;
+    if (next.sequence === 2n ** 64n)
+      throw corrupt(this.#store, "header", POSITIONS[slot], "has the last sequence number");
     yield* write(this.#store, POSITIONS[slot], buildHeader(next));
     yield* wait(this.#store.flush());
     this.#current = next;

@@ -1,4 +1,4 @@
-import type { ParavaneError } from "../../../core/error.ts";
+import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import { ExtentKind, type Image, type ParentReference } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
@@ -20,7 +20,7 @@ import {
 import { findBit, mirror, setBits } from "./bitmap.ts";
 import { newGuid } from "./guid.ts";
 import type { Headers } from "./header.ts";
-import { alignUp, corrupt, MiB } from "./io.ts";
+import { alignUp, MiB } from "./io.ts";
 import type { Journal } from "./journal.ts";
 import { parentReference } from "./locator.ts";
 import type { Metadata } from "./metadata.ts";
@@ -153,40 +153,32 @@ export class VhdxImage implements Image {
     const source = new DataView(raw.buffer);
     const page = new Uint8Array(PAGE);
     const slots = new DataView(page.buffer);
-    const overlapping = this.#overlaps(source, firstEntry);
-    for (let i = 0; i < count; i++) {
-      const block = firstBlock + i;
-      const entry = entryAt(source, (this.#bat.payloadEntry(block) - firstEntry) * ENTRY_BYTES);
-      if (this.#fault(block, entry) !== null || (hasPlace(entry) && overlapping?.has(entry.position))) {
-        putWrongSlot(slots, i * ENTRY_BYTES, entry);
-      } else {
-        // A log that extends the file is replayed in memory: what lies past its end is zeros.
-        if (hasPlace(entry) && entry.position >= this.#store.size) entry.state = State.Zero;
-        putSlot(slots, i * ENTRY_BYTES, entry);
+    const found: BatEntry[] = [];
+    // Whole MiB, so that the lowest bit is free to mark the short ones, those of sector bitmaps.
+    const places: number[] = [];
+    for (let index = 0, block = firstBlock; index < entries; index++) {
+      const entry = entryAt(source, index * ENTRY_BYTES);
+      if (this.#bat.isBitmapEntry(firstEntry + index)) {
+        if (entry.state === BITMAP_PRESENT) places.push(entry.position + 1);
+        continue;
+      }
+      const sound = this.#fault(block, entry) === null;
+      if (sound && hasPlace(entry)) places.push(entry.position);
+      found.push(entry);
+      if (sound) putSlot(slots, (block - firstBlock) * ENTRY_BYTES, entry);
+      else putWrongSlot(slots, (block - firstBlock) * ENTRY_BYTES, entry);
+      block++;
+    }
+    const shared = overlaps(places, this.#blockSize);
+    for (const [i, entry] of found.entries()) {
+      if (!hasPlace(entry)) continue;
+      if (shared.has(entry.position)) putWrongSlot(slots, i * ENTRY_BYTES, entry);
+      // A log that extends the file is replayed in memory: what lies past its end is zeros.
+      else if (entry.position >= this.#store.size && !slotAt(slots, i * ENTRY_BYTES).wrong) {
+        putSlot(slots, i * ENTRY_BYTES, { state: State.Zero, position: 0 });
       }
     }
     return page;
-  }
-
-  /** Places that share bytes with another of the same run of entries: a write to one would change the other. */
-  #overlaps(entries: DataView, first: number): Set<number> | null {
-    const places: number[] = [];
-    for (let at = 0; at < entries.byteLength; at += ENTRY_BYTES) {
-      const entry = entryAt(entries, at);
-      const bitmap = this.#bat.isBitmapEntry(first + at / ENTRY_BYTES);
-      // Places are whole MiB, so that the lowest bit is free to mark the short ones.
-      if (bitmap ? entry.state === BITMAP_PRESENT : hasPlace(entry)) places.push(entry.position + (bitmap ? 1 : 0));
-    }
-    const sorted = Float64Array.from(places).sort();
-    let found: Set<number> | null = null;
-    for (let i = 1; i < sorted.length; i++) {
-      const before = sorted[i - 1];
-      const start = before - (before % 2);
-      if (sorted[i] - start >= (before % 2 ? BITMAP_BYTES : this.#blockSize)) continue;
-      found ??= new Set();
-      found.add(start).add(sorted[i] - (sorted[i] % 2));
-    }
-    return found;
   }
 
   /** What is wrong with the entry by itself, or null. */
@@ -255,7 +247,9 @@ export class VhdxImage implements Image {
   }
 
   #corruptEntry(index: number, what: string): ParavaneError {
-    return corrupt(this.#store, "block allocation table", this.#entryPosition(index), `, entry ${index}, ${what}`);
+    const structure = "block allocation table";
+    const context = { file: this.#store.name, structure, offset: this.#entryPosition(index) };
+    return new ParavaneError("CORRUPT", `entry ${index} of the ${structure} ${what}`, context);
   }
 
   /** The block's slot; its page is brought in if need be. */
@@ -418,4 +412,20 @@ export class VhdxImage implements Image {
 
 function hasPlace({ state }: { state: number }): boolean {
   return state === State.FullyPresent || state === State.PartiallyPresent;
+}
+
+/**
+ * The places that share bytes with another: a write to one would change the other. Odd ones are of sector bitmaps, at the
+ * byte before.
+ */
+function overlaps(places: number[], blockSize: number): Set<number> {
+  const sorted = Float64Array.from(places).sort();
+  const shared = new Set<number>();
+  for (let i = 1; i < sorted.length; i++) {
+    const bitmap = sorted[i - 1] % 2;
+    const start = sorted[i - 1] - bitmap;
+    const next = sorted[i] - (sorted[i] % 2);
+    if (next - start < (bitmap ? BITMAP_BYTES : blockSize)) shared.add(start).add(next);
+  }
+  return shared;
 }

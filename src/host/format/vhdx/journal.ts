@@ -78,7 +78,7 @@ export class Journal {
     this.replayed = entries.length;
     if (readOnly) return;
     yield* wait(this.#store.flush());
-    yield* this.#headers.update({ logGuid: NO_GUID });
+    yield* this.finish();
   }
 
   /** The log never changes the headers, nor itself. */
@@ -176,7 +176,10 @@ export class Journal {
 
   /** After everything is durable in place: the log holds nothing any more. */
   *finish(): Flow {
-    if (this.#headers.current.logGuid !== NO_GUID) yield* this.#headers.update({ logGuid: NO_GUID });
+    if (this.#headers.current.logGuid === NO_GUID) return;
+    // Twice, so that neither of the two headers asks for it, should the other one be lost.
+    yield* this.#headers.update({ logGuid: NO_GUID });
+    yield* this.#headers.update({ logGuid: NO_GUID });
   }
 }
 

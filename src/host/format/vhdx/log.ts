@@ -16,8 +16,8 @@ import type { Region } from "./regions.ts";
 
 /** Bytes of the log looked at a time. */
 const SCAN = MiB;
-/** An entry can claim the whole log; so many times its length may be read to find the sequence, or it is hostile. */
-const MAX_READINGS = 8;
+/** An entry can claim the whole log; so many times its length may be looked at to find the sequence, or it is hostile. */
+const MAX_READINGS = 16;
 
 interface Entry extends EntryHeader {
   /** Byte of the log where it starts. */
@@ -91,6 +91,7 @@ export class LogReader {
     let at = head.tail;
     let bytes = 0;
     for (;;) {
+      this.#spend(SECTOR, at);
       const entry = byPlace.get(at);
       if (!entry || entry.sequence > head.sequence) return null;
       if (entries.length > 0 && entry.sequence !== entries[entries.length - 1].sequence + 1n) return null;
@@ -109,8 +110,7 @@ export class LogReader {
   }
 
   *#isWhole(entry: Entry): Flow<boolean> {
-    this.#budget -= entry.length;
-    if (this.#budget < 0) throw this.#corrupt(entry.at, "has more overlapping entries than any writer leaves");
+    this.#spend(entry.length, entry.at);
     let crc = 0;
     let stored = 0;
     for (let done = 0; done < entry.length; done += SCAN) {
@@ -157,6 +157,11 @@ export class LogReader {
     both.set(bytes);
     both.set(yield* read(this.#store, position, length - inside), inside);
     return both;
+  }
+
+  #spend(bytes: number, at: number): void {
+    this.#budget -= bytes;
+    if (this.#budget < 0) throw this.#corrupt(at, "has more overlapping entries than any writer leaves");
   }
 
   #corrupt(at: number, what: string) {

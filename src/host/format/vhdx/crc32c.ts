@@ -19,7 +19,7 @@ const ZERO_FIELD = new Uint8Array(4);
 const CHECKSUM = 4;
 
 /** Checksum of a structure, its own checksum field taken as zero. */
-export function structureCrc(bytes: Uint8Array): number {
+function structureCrc(bytes: Uint8Array): number {
   let crc = crc32c(bytes.subarray(0, CHECKSUM));
   crc = crc32c(ZERO_FIELD, crc);
   return crc32c(bytes.subarray(CHECKSUM + 4), crc);

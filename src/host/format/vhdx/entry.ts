@@ -11,7 +11,7 @@ import { seal, sign, signed, viewOf } from "./crc32c.ts";
 import { guidAt, putGuid } from "./guid.ts";
 import { putWide, SECTOR, wide } from "./io.ts";
 
-export const ENTRY_SIGNATURE = "loge";
+const ENTRY_SIGNATURE = "loge";
 const DATA = "desc";
 const ZERO = "zero";
 const DATA_SECTOR = "data";

@@ -42,7 +42,7 @@ function parse(bytes: Uint8Array): Header | null {
   };
 }
 
-export function buildHeader(header: Header): Uint8Array {
+function buildHeader(header: Header): Uint8Array {
   const bytes = new Uint8Array(SECTOR);
   const view = viewOf(bytes);
   view.setBigUint64(8, header.sequence, true);

@@ -9,7 +9,7 @@ import type { Reader, Region } from "./regions.ts";
 
 const SIGNATURE = "metadata";
 /** Items come after the table. */
-export const METADATA_TABLE_BYTES = 65536;
+const METADATA_TABLE_BYTES = 65536;
 const ENTRY = { first: 32, bytes: 32 } as const;
 const MAX_ENTRIES = 2047;
 /** "Length … MUST be less than or equal to 1 MB" (2.6.1.2). */

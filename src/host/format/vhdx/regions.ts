@@ -6,7 +6,7 @@ import { guidAt, putGuid } from "./guid.ts";
 import { corrupt, MiB, putWide, unsupported, wide } from "./io.ts";
 
 const SIGNATURE = "regi";
-export const REGION_TABLE_BYTES = 65536;
+const REGION_TABLE_BYTES = 65536;
 export const REGION_TABLES = [192 * 1024, 256 * 1024];
 /** Bytes of the table's header, and of each entry. */
 const ENTRY = { first: 16, bytes: 32 } as const;

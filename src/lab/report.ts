@@ -179,7 +179,8 @@ function speedLines({ models }: LabResult, style: Style): string[] {
     rows,
     style,
   );
-  return [...lines, "", ...claims(rows, names).map((line) => `  ${line}`)];
+  const note = "An exit costs a call here; where a processor leaves guest mode for it, a microsecond or two more.";
+  return [...lines, "", ...claims(rows, names).map((line) => `  ${line}`), style.faint(`  ${note}`)];
 }
 
 /** Emulated IDE against each paravirtual disk. */
@@ -188,7 +189,7 @@ export function claims(rows: ReturnType<typeof compare>, names: readonly ModelNa
   return of("full").flatMap((full) =>
     of("para").map((para) => {
       const ratio = speedRatio(rows, full, para);
-      return `Through ${MODELS[full].title}, ${percent(ratio)} of the requests a second of the ${MODELS[para].title} (geometric mean).`;
+      return `${MODELS[full].title}: ${percent(ratio)} of the speed of the ${MODELS[para].title} (geometric mean).`;
     }),
   );
 }

@@ -16,8 +16,8 @@ import { UsageError } from "../usage.ts";
 import type { Values, Verb } from "../verb.ts";
 import { openLabImage } from "./lab-image.ts";
 
-/** What a shell reports for a command ended by Ctrl-C. */
-const INTERRUPTED = 130;
+/** What a shell reports for a command ended by that signal: 128 and its number. */
+const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
 export const lab: Verb = {
   name: "lab",
@@ -71,11 +71,13 @@ async function run(values: Values, ui: Ui): Promise<number> {
     overwrite: values.overwrite === true,
   });
   const stop = new AbortController();
-  const onSignal = () => {
-    if (stop.signal.aborted) process.exit(INTERRUPTED);
+  let stopped = 0;
+  const onSignal = (signal: NodeJS.Signals) => {
+    if (stopped > 0) process.exit(stopped); // asked twice: at once
+    stopped = SIGNALS[signal as keyof typeof SIGNALS];
     stop.abort();
   };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+  for (const signal in SIGNALS) process.on(signal, onSignal);
   if (!values.json) ui.out(`paravane lab on ${image.title}, ${bytes(image.disk.size)}\n`);
   try {
     const result = await runLab(image.disk, {
@@ -93,13 +95,13 @@ async function run(values: Values, ui: Ui): Promise<number> {
     await Promise.resolve(image.close()).catch(() => {});
     if (error.code === "ABORTED") {
       ui.note(`stopped; ${image.stopped()}`);
-      return INTERRUPTED;
+      return stopped;
     }
     const state = image.abandon();
     const hint = [error.hint ?? "", state].filter((text) => text !== "").map(capital);
     throw new ParavaneError(error.code, error.message, error.context, { cause: error, hint: hint.join(". ") });
   } finally {
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, onSignal);
+    for (const signal in SIGNALS) process.off(signal, onSignal);
   }
 }
 

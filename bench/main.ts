@@ -6,6 +6,7 @@ import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { compare, type Result } from "./harness.ts";
 import { mapBenches } from "./map.ts";
+import { virtqueueBenches } from "./ring-virtqueue.ts";
 import { xenBenches } from "./ring-xen.ts";
 import { coreTable } from "./tables.ts";
 
@@ -17,7 +18,7 @@ const USAGE = `npm run bench -- [options] [filter]     benches whose name contai
 
 const ROUNDS = 11;
 const QUICK_ROUNDS = 3;
-const benches: Bench[] = [...xenBenches, ...mapBenches];
+const benches: Bench[] = [...xenBenches, ...virtqueueBenches, ...mapBenches];
 
 function options() {
   try {

@@ -15,6 +15,7 @@ import { ENTRIES, RECORDS, XEN, XEN_LAYOUT, xenCore } from "../../bench/fixture/
 import { XenTwin } from "../../bench/twin/xen.ts";
 import type { Core } from "../../src/wasm/core.ts";
 import { Random } from "../support/random.ts";
+import { expectSame, followCore } from "../support/twins.ts";
 
 // The bench compares the core with this twin: a comparison is honest only if both do the same work, to the last byte.
 
@@ -72,8 +73,6 @@ test("the Xen twin leaves every byte as the core does", () => {
     const twin = new XenTwin(core.u8);
     let produced = 0;
     for (let doorbell = 0; doorbell < 12; doorbell++) {
-      // The guest writes both memories alike: the twin's is patched with whatever changed in the core's.
-      const before = core.u8.slice();
       const free = ENTRIES - (produced - core.get(XEN.ring + Sring.RspProd));
       const count = random.below(free + 1);
       for (let i = 0; i < count; i++) entry(core, random, produced + i, features);
@@ -81,15 +80,14 @@ test("the Xen twin leaves every byte as the core does", () => {
         const ref = random.below(220);
         if (core.get(XEN.active + ref * 8 + 4) === 0) grant(core, random, ref);
       }
-      produced += count;
-      if (random.oneIn(200)) produced += 1000;
+      produced += random.oneIn(200) ? count + 1000 : count;
       core.set(XEN.ring + Sring.ReqProd, produced);
       core.set(XEN.ring + Sring.RspEvent, (produced - random.below(8)) >>> 0);
-      patch(twin, before, core.u8);
+      followCore(core, twin);
 
       const result = core.call.xenBackConsume(XEN.back, XEN.table);
       expect(twin.consume(XEN.back, XEN.table)).toBe(result);
-      same(twin, core);
+      expectSame(core, twin);
       if (result & RingResult.Fatal) {
         fatal++;
         expect(core.get(XEN.back + BlkbackContext.Broken)).toBe(1);
@@ -108,7 +106,7 @@ test("the Xen twin leaves every byte as the core does", () => {
       }
       const answer = core.call.xenBackComplete(XEN.back, XEN.table, found);
       expect(twin.complete(XEN.back, XEN.table, found)).toBe(answer);
-      same(twin, core);
+      expectSame(core, twin);
     }
   }
   expect(requests).toBeGreaterThan(4000);
@@ -126,17 +124,3 @@ const STATUS = {
   Unsupported: BlockStatus.Unsupported,
   Io: BlockStatus.Io,
 };
-
-function patch(twin: XenTwin, before: Uint8Array, after: Uint8Array): void {
-  const from = new Int32Array(before.buffer);
-  const to = new Int32Array(after.buffer);
-  for (let i = 0; i < to.length; i++) if (from[i] !== to[i]) twin.i32[i] = to[i];
-}
-
-function same(twin: XenTwin, core: Core): void {
-  const difference = Buffer.compare(Buffer.from(twin.i32.buffer), Buffer.from(core.memory.buffer));
-  if (difference === 0) return;
-  const words = new Int32Array(core.memory.buffer);
-  const at = words.findIndex((word, i) => word !== twin.i32[i]);
-  expect.fail(`at ${at * 4} the core has ${words[at]}, the twin ${twin.i32[at]}`);
-}

@@ -7,7 +7,10 @@ import { WORKLOADS, type WorkloadName } from "../guest/workload/workloads.ts";
 import type { ModelName } from "./models.ts";
 import type { Pace, Session } from "./session.ts";
 
-/** One workload through one model. Rates count I/O time only: from submit to last completion of every burst. */
+/**
+ * One workload through one model. Rates count I/O time only, from submit to last completion of every burst, and are the
+ * median of several samples.
+ */
 export interface Measurement {
   model: ModelName;
   workload: WorkloadName;
@@ -35,25 +38,39 @@ export interface Cell {
   queueDepth: number;
 }
 
+/** One stretch of one workload through one model. */
+export interface Sample {
+  requests: number;
+  bytes: number;
+  /** Seconds of I/O. */
+  seconds: number;
+  exits: number;
+  interrupts: number;
+  /** Bytes moved on the host. */
+  copied: number;
+  /** What was wrong first; null when every byte read was right. */
+  fault: string | null;
+}
+
 /** Share of the time that is not counted: the first requests meet cold code. */
 const WARM_UP = 0.15;
 
-/** Runs bursts of one workload for `seconds` of wall clock. `fault` is null when every byte read was right. */
-export function* measure(
+/** Runs bursts of one workload for `seconds` of wall clock. */
+export function* sample(
   session: Session,
   disk: Block,
   ledger: Ledger,
   cell: Cell,
   options: { seconds: number; seed: number; pace: Pace },
-): Flow<{ measurement: Measurement; fault: string | null }> {
-  const { machine, layer, model } = session;
+): Flow<Sample> {
+  const { machine, layer } = session;
   const { ram, clock } = machine.guest;
   const burst = new Burst({ layer, ram, clock, ledger, ...cell });
   const plan = WORKLOADS[cell.workload](new Random(options.seed));
   const counters = () => ({
     requests: burst.requests,
     bytes: burst.bytes,
-    elapsed: burst.elapsed,
+    seconds: burst.elapsed / 1000,
     exits: machine.exits.total,
     interrupts: machine.interruptsDelivered,
     copied: disk.copied + session.copied,
@@ -75,21 +92,34 @@ export function* measure(
     burst.close();
   }
   const last = counters();
-  const requests = last.requests - first.requests;
-  const bytes = last.bytes - first.bytes;
-  const seconds = (last.elapsed - first.elapsed) / 1000;
-  const measurement = {
+  return {
+    requests: last.requests - first.requests,
+    bytes: last.bytes - first.bytes,
+    seconds: last.seconds - first.seconds,
+    exits: last.exits - first.exits,
+    interrupts: last.interrupts - first.interrupts,
+    copied: last.copied - first.copied,
+    fault: burst.fault,
+  };
+}
+
+/** What the samples of one cell say together: the median of their rates, and costs over all of them. */
+export function summarize(model: ModelName, cell: Cell, samples: readonly Sample[]): Measurement {
+  const sum = (of: keyof Omit<Sample, "fault">) => samples.reduce((total, each) => total + each[of], 0);
+  const rates = samples.map((each) => each.requests / each.seconds).sort((a, b) => a - b);
+  const iops = rates[Math.floor(rates.length / 2)];
+  const requests = sum("requests");
+  return {
     model,
     ...cell,
-    mbPerSecond: bytes / seconds / 1e6,
-    iops: requests / seconds,
-    exitsPerRequest: (last.exits - first.exits) / requests,
-    interruptsPerRequest: (last.interrupts - first.interrupts) / requests,
-    bytesCopiedPerByte: (last.copied - first.copied) / bytes,
-    verified: burst.fault === null,
+    mbPerSecond: (iops * cell.blockSize) / 1e6,
+    iops,
+    exitsPerRequest: sum("exits") / requests,
+    interruptsPerRequest: sum("interrupts") / requests,
+    bytesCopiedPerByte: sum("copied") / sum("bytes"),
+    verified: samples.every(({ fault }) => fault === null),
     requests,
-    bytes,
-    seconds,
+    bytes: sum("bytes"),
+    seconds: sum("seconds"),
   };
-  return { measurement, fault: burst.fault };
 }

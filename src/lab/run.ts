@@ -4,7 +4,7 @@ import type { Flow } from "../core/flow.ts";
 import type { Ledger } from "../guest/workload/ledger.ts";
 import { flush, sweep } from "../guest/workload/sweep.ts";
 import { CODE, type CodeSize } from "./code.ts";
-import { type Cell, type Measurement, measure } from "./measure.ts";
+import { type Cell, type Measurement, type Sample, sample, summarize } from "./measure.ts";
 import type { ModelName } from "./models.ts";
 import type { ObservedStore } from "./observe.ts";
 import { type Path, tracePath } from "./path.ts";
@@ -59,7 +59,9 @@ export async function runLab(disk: Block, options: RunOptions = {}): Promise<Lab
   return new Lab(disk, plan, options).run();
 }
 
-/** Share of a measurement's time. */
+/** Turns each model gets at each workload. */
+const TURNS = 3;
+/** Share of a measurement's time that the first workload is practised for. */
 const PRACTICE = 0.3;
 
 class Lab {
@@ -88,29 +90,29 @@ class Lab {
     const { models, seed } = this.#plan;
     const ledgers = regions(this.#disk.size, models).map((region) => ledgerOf(region, seed));
     const paths: Path[] = [];
-    for (const [i, model] of models.entries()) {
-      const session = await this.#open(model);
-      try {
-        await this.#work(session, ledgers[i]);
-        if (i > 0) await this.#crossRead(session, models[i - 1], ledgers[i - 1]);
-      } catch (thrown) {
-        await session.close().catch(() => {});
-        throw thrown;
+    const sessions: Session[] = [];
+    try {
+      for (const model of models) sessions.push(await this.#open(model));
+      for (const [i, session] of sessions.entries()) await this.#settle(session, ledgers[i]);
+      for (const cell of this.#cells) await this.#compare(sessions, ledgers, cell);
+      for (const [i, session] of sessions.entries()) await this.#seal(session, ledgers[i]);
+      // Another model reads each region back; one alone reads its own, through a machine started afresh.
+      if (models.length === 1) sessions.push(await this.#open(models[0]));
+      for (const [i, model] of models.entries()) {
+        await this.#crossRead(sessions[(i + 1) % sessions.length], model, ledgers[i]);
       }
-      await session.close();
+    } catch (thrown) {
+      for (const session of sessions) await session.close().catch(() => {});
+      throw thrown;
+    }
+    for (const session of sessions) await session.close();
+    for (const [i, model] of models.entries()) {
       this.#step(model, "one read, traced");
       paths.push(await tracePath(model, this.#disk, ledgers[i].region.offset, this.#pace, this.#options.store));
     }
-    // The last region is read by the first model; one alone reads its own, through a machine started afresh.
-    const last = models.length - 1;
-    const session = await this.#open(models[0]);
-    try {
-      await this.#crossRead(session, models[last], ledgers[last]);
-    } finally {
-      await session.close();
-    }
     const faulty = new Set(this.#faults.map(({ model }) => model));
     for (const measurement of this.#measurements) measurement.verified &&= !faulty.has(measurement.model);
+    this.#measurements.sort((a, b) => models.indexOf(a.model) - models.indexOf(b.model));
     return {
       seed,
       disk: { size: this.#disk.size },
@@ -122,26 +124,38 @@ class Lab {
     };
   }
 
-  /** Everything one model does in its own region. */
-  async #work(session: Session, ledger: Ledger): Promise<void> {
+  /** A model's region gets its first content, and the first workload is run for practice: nothing is compiled yet. */
+  async #settle(session: Session, ledger: Ledger): Promise<void> {
+    const { model, layer, machine } = session;
+    await this.#judge(model, "laying its region down", sweep(layer, machine.guest.ram, ledger, "write"));
+    await this.#sample(session, ledger, this.#cells[0], this.#plan.seconds * PRACTICE);
+  }
+
+  /** One workload through every model: in turns, so that a host whose speed drifts slows all of them alike. */
+  async #compare(sessions: readonly Session[], ledgers: readonly Ledger[], cell: Cell): Promise<void> {
+    const samples: Sample[][] = sessions.map(() => []);
+    for (let turn = 0; turn < TURNS; turn++) {
+      for (const [i, session] of sessions.entries()) {
+        samples[i].push(await this.#sample(session, ledgers[i], cell, this.#plan.seconds / TURNS));
+      }
+    }
+    for (const [i, { model }] of sessions.entries()) this.#measurements.push(summarize(model, cell, samples[i]));
+  }
+
+  async #sample(session: Session, ledger: Ledger, cell: Cell, seconds: number): Promise<Sample> {
+    const { model } = session;
+    const doing = `${cell.workload}, ${cell.queueDepth} × ${cell.blockSize} bytes`;
+    this.#step(model, doing);
+    const options = { seconds, seed: this.#plan.seed, pace: this.#pace };
+    const result = await this.#pace.run(sample(session, this.#disk, ledger, cell, options), `${model}: ${doing}`);
+    if (result.fault) this.#fault(model, doing, result.fault);
+    return result;
+  }
+
+  /** Every byte of the region as the workloads left it, then its final content, durable. */
+  async #seal(session: Session, ledger: Ledger): Promise<void> {
     const { model, layer, machine } = session;
     const { ram } = machine.guest;
-    const { seconds, seed } = this.#plan;
-    await this.#judge(model, "laying its region down", sweep(layer, ram, ledger, "write"));
-    const run = async (cell: Cell, time: number) => {
-      const doing = `${cell.workload}, ${cell.queueDepth} × ${cell.blockSize} bytes`;
-      this.#step(model, doing);
-      const pace = this.#pace;
-      const { measurement, fault } = await pace.run(
-        measure(session, this.#disk, ledger, cell, { seconds: time, seed, pace }),
-        `${model}: ${doing}`,
-      );
-      if (fault) this.#fault(model, doing, fault);
-      return measurement;
-    };
-    // The first workload of a model meets code that no compiler has seen yet: once for practice.
-    await run(this.#cells[0], seconds * PRACTICE);
-    for (const cell of this.#cells) this.#measurements.push(await run(cell, seconds));
     await this.#judge(model, "reading its region back", sweep(layer, ram, ledger, "read"));
     await this.#judge(model, "sealing its region", sweep(layer, ram, ledger, "write", SEALED));
     await this.#judge(model, "making it durable", flush(layer));
@@ -174,7 +188,7 @@ class Lab {
 
   #step(model: ModelName, doing: string): void {
     this.#pace.check();
-    const each = this.#cells.length + 7;
+    const each = this.#cells.length * TURNS + 7;
     this.#options.onProgress?.({ model, doing, done: this.#done++, of: each * this.#plan.models.length });
   }
 }

@@ -7,6 +7,7 @@ import { buildDist } from "./support/dist.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "paravane-readme-"));
 beforeAll(buildDist);
+beforeAll(buildDist);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const readme = readFileSync("README.md", "utf8");

@@ -7,6 +7,8 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 const BUILT = "dist/src/cli/main.js";
 const LOCK = "build/dist.lock";
+/** Milliseconds after which a lock is nobody's: no build takes as long. */
+const STALE = 120_000;
 
 function newest(path: string): number {
   const stat = statSync(path);
@@ -22,14 +24,16 @@ export async function buildDist(): Promise<void> {
     try {
       mkdirSync(LOCK);
     } catch {
-      // Another test file builds it.
+      // Another test file builds it, or was killed while it did.
+      const since = statSync(LOCK, { throwIfNoEntry: false })?.mtimeMs;
+      if (since !== undefined && Date.now() - since > STALE) rmSync(LOCK, { recursive: true, force: true });
       await sleep(200);
       continue;
     }
     try {
       await run(process.execPath, ["build.mjs"]);
     } finally {
-      rmSync(LOCK, { recursive: true });
+      rmSync(LOCK, { recursive: true, force: true });
     }
   }
 }

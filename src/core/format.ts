@@ -105,6 +105,11 @@ export interface Image {
   begin?(): Flow;
   /** After the last flush, if `begin` was called: notes on disk, durably, that nothing is left to repair. */
   finish?(): Flow;
+  /**
+   * Absent when the format cannot do it. Changes the disk's size, durably; new bytes are zeros. Nothing else is under way,
+   * and `mapper` may be another afterwards. @throws ParavaneError INVALID, UNSUPPORTED, NO_SPACE
+   */
+  resize?(size: number): Flow;
   /** What `img info` shows: the format's own facts, JSON-safe. */
   describe(): Record<string, unknown>;
 }

@@ -42,6 +42,7 @@ export class Engine implements Block, AsyncCloseable {
   /** The image knows that it is being changed. */
   #begun = false;
   #drained: (() => void) | null = null;
+  #resizing: Promise<void> | null = null;
   #closing: { result: Later<void> } | null = null;
 
   constructor(image: Image, store: Store, options: EngineOptions = {}) {
@@ -64,6 +65,7 @@ export class Engine implements Block, AsyncCloseable {
   }
 
   submit(requests: readonly BlockRequest[]): Later<void> {
+    if (this.#resizing) return this.#resizing.then(() => this.submit(requests));
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
     this.#active++;
     const pending = run(this.#serve(requests));
@@ -71,7 +73,39 @@ export class Engine implements Block, AsyncCloseable {
     this.#leave();
   }
 
+  /**
+   * Changes the disk's size, durably, once what is under way has completed; what is submitted meanwhile waits. New bytes
+   * are zeros. @throws ParavaneError CLOSED, READ_ONLY, INVALID, UNSUPPORTED (by the format), NO_SPACE
+   */
+  async resize(size: number): Promise<void> {
+    const context = { file: this.store.name };
+    while (this.#resizing) await this.#resizing;
+    if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", context);
+    if (this.readOnly) throw new ParavaneError("READ_ONLY", "the disk is read-only", context);
+    if (!this.image.resize) {
+      throw new ParavaneError("UNSUPPORTED", `the size of ${this.image.format} images cannot be changed yet`, context);
+    }
+    const done = this.#resize(size);
+    this.#resizing = done
+      .catch(() => {})
+      .then(() => {
+        this.#resizing = null;
+      });
+    return done;
+  }
+
+  async #resize(size: number): Promise<void> {
+    await run(this.#drain());
+    if (!this.#begun) {
+      const refusal = await run(this.#begin());
+      if (refusal) throw refusal;
+    }
+    await run(this.#durable());
+    await run(this.image.resize!(size));
+  }
+
   close(): Later<void> {
+    if (this.#resizing) return this.#resizing.then(() => this.close());
     if (!this.#closing) {
       this.#closing = { result: undefined };
       this.#closing.result = run(this.#close());
@@ -83,12 +117,16 @@ export class Engine implements Block, AsyncCloseable {
     if (--this.#active === 0) this.#drained?.();
   }
 
+  /** Waits for all batches under way. */
+  *#drain(): Flow {
+    if (this.#active === 0) return;
+    yield new Promise<void>((resolve) => {
+      this.#drained = resolve;
+    });
+  }
+
   *#close(): Flow {
-    if (this.#active > 0) {
-      yield new Promise<void>((resolve) => {
-        this.#drained = resolve;
-      });
-    }
+    yield* this.#drain();
     try {
       yield* this.#durable();
       // Space that the first one gave up is noted by a second.

@@ -15,6 +15,11 @@ export interface Disk extends Block, AsyncCloseable {
   readonly format: string;
   /** The format's own facts about the image, JSON-safe. */
   describe(): Record<string, unknown>;
+  /**
+   * Changes the disk's size, in bytes, durably; new bytes are zeros. What is submitted meanwhile waits.
+   * @throws ParavaneError CLOSED, READ_ONLY, INVALID, UNSUPPORTED (by the format), NO_SPACE
+   */
+  resize(size: number): Promise<void>;
 }
 
 export interface OpenDiskOptions extends OpenOptions {

@@ -118,3 +118,8 @@ export function slotAt(view: DataView, at: number): BatEntry & { wrong: boolean 
     wrong: false,
   };
 }
+
+/** Does a block in this state have a place of its own? */
+export function hasPlace({ state }: { state: number }): boolean {
+  return state === State.FullyPresent || state === State.PartiallyPresent;
+}

@@ -6,7 +6,7 @@ import { guidAt, putGuid } from "./guid.ts";
 import { corrupt, MiB, putWide, unsupported, wide } from "./io.ts";
 
 const SIGNATURE = "regi";
-const REGION_TABLE_BYTES = 65536;
+export const REGION_TABLE_BYTES = 65536;
 export const REGION_TABLES = [192 * 1024, 256 * 1024];
 /** Bytes of the table's header, and of each entry. */
 const ENTRY = { first: 16, bytes: 32 } as const;
@@ -27,6 +27,8 @@ export interface Regions {
   metadata: Region;
   /** Those two, the log, and what else the table lists. */
   all: Region[];
+  /** Which copy of the table is sound. */
+  table: number;
 }
 
 /** Reads bytes of the file as the log, if any, has left them. */
@@ -90,7 +92,7 @@ export function* readRegions(
     if (region) return region;
     throw corrupt(store, "region table", at, `lists no ${guid === BAT ? "block allocation table" : "metadata region"}`);
   });
-  return { bat, metadata, all };
+  return { bat, metadata, all, table: at };
 }
 
 export function buildRegionTable(bat: Region, metadata: Region): Uint8Array {
@@ -108,5 +110,18 @@ export function buildRegionTable(bat: Region, metadata: Region): Uint8Array {
     view.setUint32(at + 24, length, true);
     view.setUint32(at + 28, 1, true); // required
   });
+  return seal(bytes, SIGNATURE);
+}
+
+/** The table with the BAT elsewhere; other regions stay where they are. */
+export function movedBat(table: Uint8Array, { position, length }: Region): Uint8Array {
+  const bytes = table.slice();
+  const view = viewOf(bytes);
+  for (let i = 0; i < view.getUint32(8, true); i++) {
+    const at = ENTRY.first + i * ENTRY.bytes;
+    if (guidAt(bytes, at) !== BAT) continue;
+    putWide(view, at + 16, position);
+    view.setUint32(at + 24, length, true);
+  }
   return seal(bytes, SIGNATURE);
 }

@@ -39,3 +39,8 @@ export function failTransfer(request: BlockRequest, thrown: unknown): void {
 export function codeOf(status: Status): ErrorCode {
   return CODE[status] ?? "IO";
 }
+
+/** Ends a request that nothing went wrong with. */
+export function finish(request: BlockRequest): void {
+  if (request.status === Status.Pending) request.status = Status.Ok;
+}

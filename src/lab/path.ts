@@ -1,5 +1,6 @@
 import { type Block, BlockRequest, Op, Status } from "../core/block.ts";
 import { ParavaneError } from "../core/error.ts";
+import { Hypervisor } from "../hypervisor/hypervisor.ts";
 import { type ModelName, modelOf } from "./models.ts";
 import { hypercallName, mmioName, portName, registerName } from "./names.ts";
 import { ObservedBlock, type ObservedStore } from "./observe.ts";
@@ -61,6 +62,7 @@ export async function tracePath(
   const tracer = new Tracer();
   const observed = new ObservedBlock(disk, (batch) => tracer.asked(batch));
   const session = await Session.open(model, observed, {
+    hypervisor: new Hypervisor(),
     memory: MEMORY,
     pace,
     onRegister: (kind, register, width, value) => {

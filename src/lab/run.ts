@@ -3,6 +3,7 @@ import { ParavaneError } from "../core/error.ts";
 import type { Flow } from "../core/flow.ts";
 import type { Ledger } from "../guest/workload/ledger.ts";
 import { flush, sweep } from "../guest/workload/sweep.ts";
+import { Hypervisor } from "../hypervisor/hypervisor.ts";
 import { CODE, type CodeSize } from "./code.ts";
 import { type Cell, type Measurement, type Sample, sample, summarize } from "./measure.ts";
 import type { ModelName } from "./models.ts";
@@ -69,6 +70,7 @@ class Lab {
   readonly #plan: Plan;
   readonly #options: RunOptions;
   readonly #pace: Pace;
+  readonly #hypervisor = new Hypervisor();
   readonly #cells: Cell[];
   readonly #measurements: Measurement[] = [];
   readonly #faults: Fault[] = [];
@@ -170,7 +172,7 @@ class Lab {
     const { blockSizes, queueDepths } = this.#plan;
     // Room for a burst's buffers and as much again for the drivers.
     const memory = (16 << 20) + 2 * Math.max(...blockSizes) * Math.max(...queueDepths);
-    return Session.open(model, this.#disk, { memory, pace: this.#pace });
+    return Session.open(model, this.#disk, { hypervisor: this.#hypervisor, memory, pace: this.#pace });
   }
 
   async #judge(model: ModelName, doing: string, flow: Flow<string | null>): Promise<void> {

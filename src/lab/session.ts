@@ -2,7 +2,7 @@ import type { Block } from "../core/block.ts";
 import { ParavaneError } from "../core/error.ts";
 import type { Flow } from "../core/flow.ts";
 import { BlockLayer } from "../guest/block-layer.ts";
-import { Hypervisor } from "../hypervisor/hypervisor.ts";
+import type { Hypervisor } from "../hypervisor/hypervisor.ts";
 import type { LabMachine } from "../hypervisor/machine.ts";
 import { type Attached, MODELS, type ModelName, type RegisterTrace } from "./models.ts";
 
@@ -75,16 +75,17 @@ export class Session {
   readonly model: ModelName;
   readonly machine: LabMachine;
   readonly layer: BlockLayer;
+  readonly #hypervisor: Hypervisor;
   readonly #attached: Attached;
   readonly #pace: Pace;
 
-  /** Boots a machine with `memory` bytes of RAM. @throws ParavaneError when the driver does not find its disk */
+  /** Boots a machine with `memory` bytes of RAM, one more guest of `hypervisor`. @throws ParavaneError when the driver does not find its disk */
   static async open(
     model: ModelName,
     disk: Block,
-    options: { memory: number; pace: Pace; onRegister?: RegisterTrace },
+    options: { hypervisor: Hypervisor; memory: number; pace: Pace; onRegister?: RegisterTrace },
   ): Promise<Session> {
-    const hypervisor = new Hypervisor();
+    const { hypervisor } = options;
     const machine = hypervisor.createMachine({ memory: options.memory });
     const attaching = MODELS[model].attach({ hypervisor, machine }, disk, options.onRegister ?? null);
     const attached = await options.pace.wait(attaching, `${model}: finding the disk`);
@@ -92,11 +93,12 @@ export class Session {
     if (size !== disk.size) {
       throw new ParavaneError("PROTOCOL", `${model}: the driver sees ${size} bytes of a disk of ${disk.size}`);
     }
-    return new Session(model, machine, attached, options.pace);
+    return new Session(model, hypervisor, machine, attached, options.pace);
   }
 
-  private constructor(model: ModelName, machine: LabMachine, attached: Attached, pace: Pace) {
+  private constructor(model: ModelName, hypervisor: Hypervisor, machine: LabMachine, attached: Attached, pace: Pace) {
     this.model = model;
+    this.#hypervisor = hypervisor;
     this.machine = machine;
     this.layer = new BlockLayer(attached.driver);
     this.#attached = attached;
@@ -111,5 +113,6 @@ export class Session {
   async close(): Promise<void> {
     this.#attached.driver.close();
     await this.#pace.wait(this.#attached.close(), `${this.model}: unplugging the disk`);
+    this.#hypervisor.destroy(this.machine);
   }
 }

@@ -131,7 +131,7 @@ export interface OpenOptions {
   readOnly?: boolean;
   /** Opens another file of the same image, named as the image names it. Without it such an image is refused. */
   openFile?: (name: string, readOnly: boolean) => Later<Store>;
-  /** Faster decompressors than the built-in ones, or ones that are not built in. */
+  /** Faster decompressors than the built-in ones. */
   codecs?: { deflate?: Decompress; zstd?: Decompress };
   /** Told of anything odd that was tolerated. */
   onWarning?: (message: string) => void;

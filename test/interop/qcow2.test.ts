@@ -13,6 +13,7 @@ import { repairQcow2 } from "../../src/host/format/qcow2/check.ts";
 import type { Qcow2Image } from "../../src/host/format/qcow2/image.ts";
 import { openQcow2 } from "../../src/host/format/qcow2/open.ts";
 import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "../../src/host/format/qcow2/snapshot.ts";
+import { unzstd } from "../../src/host/format/zstd.ts";
 import { FileStore } from "../../src/host/store/file.ts";
 import { peerTest } from "../support/peers.ts";
 import { check, now } from "../support/qcow2.ts";
@@ -150,8 +151,11 @@ describe("images that QEMU made", () => {
     ["-o", "cluster_size=2M"],
     ["-o", "compat=0.10"],
     ["-o", "extended_l2=on"],
+    ["-o", "compression_type=zstd"],
+    ["-o", "compression_type=zstd,cluster_size=4k"],
+    ["-o", "compression_type=zstd,cluster_size=2M"],
   ]) {
-    peer(`compressed with zlib ${options.join(" ")}: read and written over`, async () => {
+    peer(`compressed ${options.join(" ")}: read and written over`, async () => {
       const model = mixed(SIZE, 11);
       writeFileSync(path("in.raw"), model);
       qemuImg("convert", "-c", ...options, "-f", "raw", "-O", "qcow2", path("in.raw"), path("c"));
@@ -372,6 +376,24 @@ describe("check", () => {
         compressedClusters: theirs["compressed-clusters"] ?? 0,
         imageEndOffset: theirs["image-end-offset"],
       });
+    }
+  });
+});
+
+describe("unzstd", () => {
+  peerTest("zstd", "zstd", "undoes every level, with and without checksum, with bytes after the end", () => {
+    for (const level of ["--fast=5", "-1", "-3", "-9", "-19"]) {
+      for (const [i, size] of [0, 1, 100, 5000, 65536, 400_000].entries()) {
+        const bytes =
+          i % 2
+            ? mixed(size, size + level.length)
+            : Buffer.from("the quick brown fox jumps ".repeat(size)).subarray(0, size);
+        const options = [level, i % 3 ? "--no-check" : "--check", "-c", "-q"];
+        const packed = Buffer.concat([execFileSync("zstd", options, { input: bytes }), Buffer.from("left over")]);
+        expect(same(unzstd(packed, size), bytes)).toBe(true);
+        expect(() => unzstd(packed, size + 1)).toThrow(RangeError);
+        if (size > 0) expect(() => unzstd(packed.subarray(0, packed.length >> 1), size)).toThrow(RangeError);
+      }
     }
   });
 });

@@ -1,10 +1,10 @@
-import type { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { Decompress, OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { inflate } from "../inflate.ts";
+import { unzstd } from "../zstd.ts";
 import type { Header } from "./header.ts";
-import { corrupt, read, unsupported } from "./io.ts";
+import { corrupt, read } from "./io.ts";
 
 /** Unpacked clusters are kept, so that small reads of one do not unpack it again and again. */
 const CACHE_BYTES = 2 ** 22;
@@ -33,7 +33,7 @@ export class Unpacker {
     this.#codecs = codecs;
   }
 
-  /** Guest bytes of the whole cluster. @throws ParavaneError CORRUPT, UNSUPPORTED */
+  /** Guest bytes of the whole cluster. @throws ParavaneError CORRUPT */
   *cluster(entry: bigint): Flow<Uint8Array> {
     const { position, length } = packedPlace(entry, this.#clusterBits);
     const cached = this.#cache.get(position);
@@ -73,9 +73,6 @@ export class Unpacker {
 
   #codec(): Decompress {
     if (this.#header.compression === "zlib") return this.#codecs?.deflate ?? inflate;
-    const zstd = this.#codecs?.zstd;
-    if (zstd) return zstd;
-    const hint = "Give a decoder as codecs.zstd, or convert the image with qemu-img";
-    throw unsupported(this.#store, "the image's clusters are compressed with zstd", hint) satisfies ParavaneError;
+    return this.#codecs?.zstd ?? unzstd;
   }
 }

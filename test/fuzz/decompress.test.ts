@@ -1,0 +1,62 @@
+import { deflateRawSync } from "node:zlib";
+import { expect, test } from "vitest";
+import { inflate } from "../../src/host/format/inflate.ts";
+import { unzstd } from "../../src/host/format/zstd.ts";
+import { dataFile } from "../support/data.ts";
+import { Random } from "../support/random.ts";
+
+const ROUNDS = 6000;
+
+/** The zstd frames of a real image. */
+function frames(): Uint8Array[] {
+  const image = dataFile("dissect-qcow2_basic-zstd.qcow2");
+  const found: Uint8Array[] = [];
+  for (let at = 0; at + 4 < image.length && found.length < 30; at++) {
+    if (image[at] === 0x28 && image[at + 1] === 0xb5 && image[at + 2] === 0x2f && image[at + 3] === 0xfd) {
+      found.push(image.slice(at, at + 6000));
+    }
+  }
+  return found;
+}
+
+function mixed(random: Random): Uint8Array {
+  const bytes = new Uint8Array(4096 + random.below(60000));
+  for (let at = 0; at < bytes.length; ) {
+    const run = 1 + random.below(300);
+    const kind = random.below(3);
+    for (let i = 0; i < run && at < bytes.length; i++, at++) {
+      bytes[at] = kind === 0 ? random.u32() : kind === 1 ? at >> 8 : bytes[Math.max(0, at - 200)];
+    }
+  }
+  return bytes;
+}
+
+test.each([
+  ["inflate", inflate, (random: Random) => new Uint8Array(deflateRawSync(mixed(random), { level: random.below(10) }))],
+  ["unzstd", unzstd, (random: Random) => random.pick(frames())],
+] as const)("%s of damaged data: the right length, or a RangeError", (_name, decompress, make) => {
+  const random = new Random(77);
+  let fine = 0;
+  let refused = 0;
+  let good = make(random);
+  for (let round = 0; round < ROUNDS; round++) {
+    if (round % 20 === 0) good = make(random);
+    const bytes = good.slice(0, random.oneIn(10) ? random.below(good.length) : good.length);
+    for (let i = random.below(4); i > 0; i--) {
+      // Headers matter most.
+      const at = random.oneIn(2) ? random.below(Math.min(40, bytes.length + 1)) : random.below(bytes.length + 1);
+      if (at < bytes.length) bytes[at] = random.oneIn(2) ? random.u32() : bytes[at] ^ (1 << random.below(8));
+    }
+    const size = random.pick([4096, 65536, 1, 2 ** 21]);
+    try {
+      expect(decompress(bytes, size).length).toBe(size);
+      fine++;
+    } catch (thrown) {
+      if (!(thrown instanceof RangeError)) throw new Error(`round ${round}`, { cause: thrown });
+      refused++;
+    }
+  }
+  console.log({ fine, refused });
+  expect(fine).toBeGreaterThan(100);
+  expect(refused).toBeGreaterThan(100);
+});

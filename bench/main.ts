@@ -5,6 +5,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
 import { compare, type Result } from "./harness.ts";
+import { ideBenches } from "./ide.ts";
 import { mapBenches } from "./map.ts";
 import { virtqueueBenches } from "./ring-virtqueue.ts";
 import { xenBenches } from "./ring-xen.ts";
@@ -18,7 +19,7 @@ const USAGE = `npm run bench -- [options] [filter]     benches whose name contai
 
 const ROUNDS = 11;
 const QUICK_ROUNDS = 3;
-const benches: Bench[] = [...xenBenches, ...virtqueueBenches, ...mapBenches];
+const benches: Bench[] = [...xenBenches, ...virtqueueBenches, ...mapBenches, ...ideBenches];
 
 function options() {
   try {

@@ -310,9 +310,9 @@ abstract class TopTwin extends TwinMapper {
 }
 
 class TableTwin extends TopTwin {
-  readonly #bitShift = this.word(MapField.BitShift);
-  readonly #perBit = 1 / 2 ** this.#bitShift;
-  readonly #bitsPerBlock = this.block * this.#perBit;
+  private readonly bitShift = this.word(MapField.BitShift);
+  private readonly perBit = 1 / 2 ** this.bitShift;
+  private readonly bitsPerBlock = this.block * this.perBit;
 
   /**
    * The loop of TwinMapper.resolve with everything that a range inside one block of valid sectors needs inlined by hand
@@ -321,12 +321,12 @@ class TableTwin extends TopTwin {
   override resolve(count: number): number {
     const { i32, f64, base, limit, tableStart, tableEnd, block, perBlock, blockMask, perPage } = this;
     const { absent, zero, unit, data, shift, bigEndian, maskLow } = this.top;
-    const bitShift = this.#bitShift;
+    const bitShift = this.bitShift;
     // One page a bitmap, as in every VHD that we know of.
     if (shift !== 2 || bitShift === 0 || this.leafShift !== this.leafPageShift) return super.resolve(count);
     const slotMask = (1 << perPage) - 1;
-    const bitsPerBlock = this.#bitsPerBlock;
-    const perBit = this.#perBit;
+    const bitsPerBlock = this.bitsPerBlock;
+    const perBit = this.perBit;
     const topMask = i32[W_TOP_CACHE + W_SET_MASK];
     const topTags = i32[W_TOP_CACHE + W_TAGS] >>> 2;
     const topPages = i32[W_TOP_CACHE + W_PAGES] >>> 2;
@@ -393,12 +393,12 @@ class TableTwin extends TopTwin {
     const start = value * entries.unit;
     const data = start + entries.data;
     if (!this.placed(start, data + this.block)) return this.corrupt(start);
-    if (this.#bitShift === 0) return this.answer(MapExtent.Data, data + within, length);
-    return this.#bitmapRun(index, start, data, within, length);
+    if (this.bitShift === 0) return this.answer(MapExtent.Data, data + within, length);
+    return this.bitmapRun(index, start, data, within, length);
   }
 
-  #bitmapRun(index: number, start: number, data: number, within: number, length: number): number {
-    const unit = this.#bitShift;
+  private bitmapRun(index: number, start: number, data: number, within: number, length: number): number {
+    const unit = this.bitShift;
     const pageShift = this.leafPageShift;
     const pageOfBlock = within >>> (unit + pageShift + 3);
     const key = (index << (this.leafShift - pageShift)) + pageOfBlock;
@@ -430,24 +430,24 @@ class TableTwin extends TopTwin {
 }
 
 class TreeTwin extends TopTwin {
-  readonly #leaf = new Entries(this.view, MapField.Leaf);
-  readonly #span = 2 ** this.word(MapField.SpanShift);
-  readonly #perSpan = 1 / this.#span;
-  readonly #leafBytes = 2 ** this.leafShift;
-  readonly #leafPerPage = this.leafPageShift - this.#leaf.shift;
+  private readonly leaf = new Entries(this.view, MapField.Leaf);
+  private readonly span = 2 ** this.word(MapField.SpanShift);
+  private readonly perSpan = 1 / this.span;
+  private readonly leafBytes = 2 ** this.leafShift;
+  private readonly leafPerPage = this.leafPageShift - this.leaf.shift;
 
   /** As in TableTwin: big-endian 64-bit entries of both levels, all cached, and data in all of the range. */
   override resolve(count: number): number {
     const { i32, f64, base, limit, tableStart, tableEnd, block, perBlock, blockMask, perPage } = this;
     const { absent: topAbsent, unit: topUnit, maskLow: topLow, maskHigh: topHigh } = this.top;
-    const { absent, zero, unit, data, maskLow, maskHigh } = this.#leaf;
-    const usual = this.top.shift === 3 && this.#leaf.shift === 3 && this.top.bigEndian && this.#leaf.bigEndian;
+    const { absent, zero, unit, data, maskLow, maskHigh } = this.leaf;
+    const usual = this.top.shift === 3 && this.leaf.shift === 3 && this.top.bigEndian && this.leaf.bigEndian;
     if (!usual) return super.resolve(count);
-    const span = this.#span;
-    const perSpan = this.#perSpan;
-    const leafBytes = this.#leafBytes;
+    const span = this.span;
+    const perSpan = this.perSpan;
+    const leafBytes = this.leafBytes;
     const slotMask = (1 << perPage) - 1;
-    const leafPerPage = this.#leafPerPage;
+    const leafPerPage = this.leafPerPage;
     const leafSlotMask = (1 << leafPerPage) - 1;
     const keyShift = this.leafShift - this.leafPageShift;
     const topMask = i32[W_TOP_CACHE + W_SET_MASK];
@@ -535,26 +535,26 @@ class TreeTwin extends TopTwin {
 
   protected runAt(offset: number, left: number): number {
     const top = this.top;
-    const index = (offset * this.#perSpan) >>> 0;
-    const withinSpan = offset - index * this.#span;
+    const index = (offset * this.perSpan) >>> 0;
+    const withinSpan = offset - index * this.span;
     const at = this.topEntry(index);
     if (at === 0) return MapEnd.Miss;
     const table = top.read(this.i32, at);
-    if (table === top.absent) return this.answer(this.hole, 0, Math.min(left, this.#span - withinSpan));
+    if (table === top.absent) return this.answer(this.hole, 0, Math.min(left, this.span - withinSpan));
     const tableStart = table * top.unit;
-    if (!this.placed(tableStart, tableStart + this.#leafBytes)) return this.corrupt(tableStart);
+    if (!this.placed(tableStart, tableStart + this.leafBytes)) return this.corrupt(tableStart);
 
-    const leaf = this.#leaf;
+    const leaf = this.leaf;
     const within = offset & this.blockMask;
     const room = this.block - within;
     const length = Math.min(left, room);
     const entry = (withinSpan * this.perBlock) | 0;
-    const pageOfLeaf = entry >>> this.#leafPerPage;
+    const pageOfLeaf = entry >>> this.leafPerPage;
     const key = (index << (this.leafShift - this.leafPageShift)) + pageOfLeaf;
     const page = cachedPage(this.i32, W_LEAF_CACHE, key, this.leafPageShift);
     if (page === 0) return this.miss(1, key, tableStart + pageOfLeaf * (1 << this.leafPageShift));
 
-    const inPage = entry & ((1 << this.#leafPerPage) - 1);
+    const inPage = entry & ((1 << this.leafPerPage) - 1);
     const value = leaf.read(this.i32, page + (inPage << (leaf.shift - 2)));
     if (value === leaf.absent) return this.answer(this.hole, 0, length);
     if (value === leaf.zero) return this.answer(MapExtent.Zero, 0, length);

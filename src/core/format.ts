@@ -144,6 +144,36 @@ export interface CreateOptions {
   [option: string]: unknown;
 }
 
+/** What is wrong with an image. */
+export interface Problem {
+  /**
+   * A leak wastes space. A wrong count, flag or second copy may lose data later, and repair mends it. A bad structure has
+   * lost some.
+   */
+  kind: "leak" | "count" | "copy" | "structure";
+  /** In the words of the format's specification. */
+  structure: string;
+  /** Byte in the file. */
+  offset: number;
+  message: string;
+}
+
+/** Clusters are what the format allocates: VHDX blocks, qcow2 clusters. */
+export interface CheckReport {
+  /** Units of the file, clusters or MiB, that nothing refers to. */
+  leaks: number;
+  /** Everything else that is wrong. */
+  corruptions: number;
+  /** The first of both. */
+  problems: Problem[];
+  /** Clusters that the guest sees; those stored in the image, or its data file; those stored compressed. */
+  totalClusters: number;
+  allocatedClusters: number;
+  compressedClusters: number;
+  /** First byte that nothing in use reaches. */
+  imageEndOffset: number;
+}
+
 /** A disk-image format: one file (or folder) under src/host/format, listed in its index. */
 export interface Format {
   readonly name: string;
@@ -157,4 +187,8 @@ export interface Format {
   open(store: Store, options: OpenOptions): Flow<Image>;
   /** Writes an empty image to an empty store. @throws ParavaneError INVALID */
   create(store: Store, options: CreateOptions): Flow<void>;
+  /** Follows every reference; reads only. @throws ParavaneError as opening does, when there is nothing to go by */
+  check?(store: Store): Flow<CheckReport>;
+  /** Gives leaks back; with "all", mends what can be. What is left. @throws ParavaneError CORRUPT when some cannot be */
+  repair?(store: Store, what: "leaks" | "all"): Flow<CheckReport>;
 }

@@ -1,9 +1,10 @@
 import { createHash } from "node:crypto";
 import type { Block } from "../../src/core/block.ts";
 import { type Flow, run } from "../../src/core/flow.ts";
+import type { CheckReport } from "../../src/core/format.ts";
 import type { Store } from "../../src/core/store.ts";
 import { readBytes } from "../../src/host/block/bytes.ts";
-import { type CheckReport, checkQcow2 } from "../../src/host/format/qcow2/check.ts";
+import { checkQcow2 } from "../../src/host/format/qcow2/check.ts";
 
 const MiB = 2 ** 20;
 

@@ -1,7 +1,10 @@
 import { expect, test } from "vitest";
 import type { Block } from "../../../src/core/block.ts";
+import { run } from "../../../src/core/flow.ts";
+import type { CheckReport } from "../../../src/core/format.ts";
 import { discard, flush, readBytes, writeBytes, writeZeroes } from "../../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../../src/host/block/open.ts";
+import { checkVhdx } from "../../../src/host/format/vhdx/check.ts";
 import type { MemoryStore } from "../../../src/host/store/memory.ts";
 import { afterCut, RecordingStore } from "../../support/power.ts";
 import { Random } from "../../support/random.ts";
@@ -128,6 +131,8 @@ async function judge(
     await disk.close();
     const again = await openDisk(left, { format: "vhdx", backing });
     expect((await readBytes(again, 2000 * BLOCK, 1))[0]).toBe(0x77);
+    // At most space was lost.
+    expect([what, (run(checkVhdx(left)) as CheckReport).corruptions]).toEqual([what, 0]);
   }
 }
 

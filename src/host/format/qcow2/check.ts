@@ -1,5 +1,6 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
+import type { CheckReport, Problem } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { Incompatible, l1Entries } from "./header.ts";
 import { getWide, offsetOf, read, viewOf } from "./io.ts";
@@ -8,30 +9,6 @@ import { publish } from "./publish.ts";
 import { getCount } from "./refcount.ts";
 import { Counts, countAll, readL1, type Walk } from "./references.ts";
 import type { Volume } from "./volume.ts";
-
-export interface Problem {
-  /** A leak wastes space. A wrong count or flag may lose data at the next write. A bad structure has lost some. */
-  kind: "leak" | "count" | "structure";
-  structure: string;
-  /** Byte in the file. */
-  offset: number;
-  message: string;
-}
-
-export interface CheckReport {
-  /** Clusters that nothing refers to, but are counted. */
-  leaks: number;
-  /** Everything else that is wrong. */
-  corruptions: number;
-  /** The first of both. */
-  problems: Problem[];
-  /** Clusters that the guest sees; those stored in the image, or its data file; those stored compressed. */
-  totalClusters: number;
-  allocatedClusters: number;
-  compressedClusters: number;
-  /** First byte that no cluster in use reaches. */
-  imageEndOffset: number;
-}
 
 const MAX_PROBLEMS = 100;
 

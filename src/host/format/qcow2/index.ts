@@ -1,4 +1,5 @@
 import type { Format } from "../../../core/format.ts";
+import { checkQcow2, repairQcow2 } from "./check.ts";
 import { createQcow2 } from "./create.ts";
 import { MAGIC } from "./header.ts";
 import { viewOf } from "./io.ts";
@@ -17,4 +18,6 @@ export const qcow2: Format = {
 
   open: openQcow2,
   create: createQcow2,
+  check: checkQcow2,
+  repair: repairQcow2,
 };

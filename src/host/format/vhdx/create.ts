@@ -10,7 +10,7 @@ import { buildLocator } from "./locator.ts";
 import { buildMetadata, MAX_BLOCK, MAX_SIZE, MIN_BLOCK } from "./metadata.ts";
 import { buildRegionTable, REGION_TABLES } from "./regions.ts";
 
-export interface VhdxCreateOptions extends CreateOptions {
+interface VhdxCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed" (every block has its place from the start). */
   subformat?: "dynamic" | "fixed";
   /** Bytes: a power of two from 1 MiB to 256 MiB. When absent, the smallest from 2 MiB whose table fits 1 MiB. */

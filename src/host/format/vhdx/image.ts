@@ -59,6 +59,11 @@ export class VhdxImage implements Image {
   get mapper(): CoreMapper {
     return this.#table.mapper;
   }
+  /** For `check`. */
+  get parts(): Layout & { table: BlockTable } {
+    return { ...this.#layout, table: this.#table };
+  }
+
   get dirty(): boolean {
     return this.#journal.dirty;
   }

@@ -1,4 +1,5 @@
 import type { Format } from "../../../core/format.ts";
+import { checkVhdx, repairVhdx } from "./check.ts";
 import { signed } from "./crc32c.ts";
 import { createVhdx } from "./create.ts";
 import { FILE_SIGNATURE } from "./header.ts";
@@ -11,4 +12,6 @@ export const vhdx: Format = {
   probe: (head) => (signed(head, FILE_SIGNATURE) ? 100 : 0),
   open: openVhdx,
   create: createVhdx,
+  check: checkVhdx,
+  repair: repairVhdx,
 };

@@ -1,5 +1,5 @@
 import type { Flow } from "../../../core/flow.ts";
-import type { Image, OpenOptions } from "../../../core/format.ts";
+import type { OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { BatLayout, ENTRY_BYTES } from "./bat.ts";
 import { Headers, readCreator } from "./header.ts";
@@ -9,7 +9,7 @@ import { Journal } from "./journal.ts";
 import { readMetadata } from "./metadata.ts";
 import { readRegions } from "./regions.ts";
 
-export function* openVhdx(store: Store, options: OpenOptions): Flow<Image> {
+export function* openVhdx(store: Store, options: OpenOptions): Flow<VhdxImage> {
   const warn = (message: string) => options.onWarning?.(`${store.name}: ${message}`);
   const creator = yield* readCreator(store);
   const headers = yield* Headers.open(store, warn);

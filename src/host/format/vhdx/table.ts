@@ -104,10 +104,10 @@ export class BlockTable {
     for (let index = 0, block = firstBlock; index < entries; index++) {
       const entry = entryAt(source, index * ENTRY_BYTES);
       if (this.bat.isBitmapEntry(firstEntry + index)) {
-        if (entry.state === BITMAP_PRESENT) places.push(entry.position + 1);
+        if (this.#metadata.hasParent && entry.state === BITMAP_PRESENT) places.push(entry.position + 1);
         continue;
       }
-      const sound = this.#fault(block, entry) === null;
+      const sound = this.fault(block, entry) === null;
       if (sound && hasPlace(entry)) places.push(entry.position);
       found.push(entry);
       if (sound) putSlot(slots, (block - firstBlock) * ENTRY_BYTES, entry);
@@ -127,14 +127,19 @@ export class BlockTable {
   }
 
   /** What is wrong with the entry by itself, or null. */
-  #fault(block: number, entry: BatEntry): string | null {
+  fault(block: number, entry: BatEntry): string | null {
     const { state } = entry;
     if (state === 4 || state === 5) return `has state ${state}, which is reserved`;
     if (state === State.PartiallyPresent && !this.#metadata.hasParent)
       return "is partially present, but the disk has no parent";
     if (!hasPlace(entry)) return null;
     const { blockSize, size } = this.#metadata;
-    return this.#misplaced(entry.position, Math.min(blockSize, size - block * blockSize));
+    const length = Math.min(blockSize, size - block * blockSize);
+    const misplaced = this.#misplaced(entry.position, length);
+    if (misplaced === null && this.#journal.touches(entry.position, length)) {
+      return "points to data that the log changes: open it writable once";
+    }
+    return misplaced;
   }
 
   /** Why `length` bytes at `position` cannot be a block, or null. */
@@ -146,7 +151,6 @@ export class BlockTable {
       if (position < region.position + region.length && region.position < end) return `points into the ${region.name}`;
     }
     if (position < this.#store.size && end > this.#store.size) return "points to a block that is cut off";
-    if (this.#journal.touches(position, length)) return "points to data that the log changes: open it writable once";
     return null;
   }
 
@@ -165,16 +169,19 @@ export class BlockTable {
   /** Where in the store the block's share of the sector bitmap is. @throws ParavaneError CORRUPT when there is none */
   *bitmapStart(block: number): Flow<number> {
     const index = this.bat.bitmapEntry(block);
-    const { state, position } = yield* this.rawEntry(index);
-    const fault =
-      state === BITMAP_PRESENT
-        ? this.#misplaced(position, BITMAP_BYTES)
-        : `has state ${state}, but block ${block} is partially present`;
-    // What a replay in memory changes of a bitmap is read from that memory.
-    if (fault === null || (state === BITMAP_PRESENT && this.#journal.touches(position, BITMAP_BYTES))) {
-      return position + this.bat.bitmapOffset(block);
-    }
-    throw this.#corruptEntry(index, fault);
+    const entry = yield* this.rawEntry(index);
+    const missing =
+      entry.state === BITMAP_PRESENT ? null : `has state ${entry.state}, but block ${block} needs a bitmap`;
+    const fault = missing ?? this.bitmapFault(entry);
+    if (fault !== null) throw this.#corruptEntry(index, fault);
+    return entry.position + this.bat.bitmapOffset(block);
+  }
+
+  /** What is wrong with a sector bitmap's entry by itself, or null. Without a parent it says nothing. */
+  bitmapFault({ state, position }: BatEntry): string | null {
+    if (!this.#metadata.hasParent) return null;
+    if (state !== 0 && state !== BITMAP_PRESENT) return `has state ${state}, which is not a sector bitmap's`;
+    return state === 0 ? null : this.#misplaced(position, BITMAP_BYTES);
   }
 
   *rawEntry(index: number): Flow<BatEntry> {
@@ -189,7 +196,7 @@ export class BlockTable {
   /** Why the map refuses the block. */
   faultAt(block: number): ParavaneError {
     const slot = this.cachedSlot(block);
-    const fault = slot && this.#fault(block, slot);
+    const fault = slot && this.fault(block, slot);
     return this.#corruptEntry(this.bat.payloadEntry(block), fault ?? "shares its place with another block");
   }
 

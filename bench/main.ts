@@ -7,11 +7,12 @@ import type { Bench } from "./bench.ts";
 import { compare, type Result } from "./harness.ts";
 import { ideBenches } from "./ide.ts";
 import { mapBenches } from "./map.ts";
+import { modelBenches } from "./models.ts";
 import { virtqueueBenches } from "./ring-virtqueue.ts";
 import { xenBenches } from "./ring-xen.ts";
-import { coreTable } from "./tables.ts";
+import { coreTable, modelTable } from "./tables.ts";
 
-const USAGE = `npm run bench -- [options] [filter]     benches whose name contains the filter
+const USAGE = `npm run bench -- [options] [word…]     benches whose name contains every word given; "models" is one
 
   --quick       fewer rounds
   --json FILE   where the figures go (default build/bench.json)
@@ -60,7 +61,13 @@ if (values.help) {
   });
   if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
   if (cores.length > 0) console.log(coreTable(cores));
+  const models = positionals.every((word) => "models".includes(word)) ? await modelBenches(values.quick) : [];
+  if (models.length > 0) console.log(`${cores.length > 0 ? "\n" : ""}${modelTable(models)}`);
+  if (cores.length + models.length === 0) {
+    process.stderr.write(`No bench is named so. There are: models, ${benches.map(({ name }) => name).join("; ")}\n`);
+    process.exit(2);
+  }
   const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length };
-  writeFileSync(values.json, `${JSON.stringify({ machine, rounds, cores }, null, 2)}\n`);
+  writeFileSync(values.json, `${JSON.stringify({ machine, rounds, cores, models }, null, 2)}\n`);
   console.log(`\n${values.json}: the figures`);
 }

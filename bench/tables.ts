@@ -1,3 +1,4 @@
+import type { Measurement } from "../src/lab/index.ts";
 import type { Result } from "./harness.ts";
 
 export interface CoreResult {
@@ -8,7 +9,7 @@ export interface CoreResult {
 }
 
 /** Columns padded to their widest cell; the first to the left, figures to the right. */
-export function table(rows: readonly (readonly string[])[]): string {
+function table(rows: readonly (readonly string[])[]): string {
   const widths = rows[0].map((_, column) => Math.max(...rows.map((row) => row[column].length)));
   const lines = rows.map((row) =>
     row.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]) : cell.padStart(widths[i]))).join("  "),
@@ -41,4 +42,26 @@ export function coreTable(cores: readonly CoreResult[]): string {
     "share of C",
   ];
   return table([head, ...rows]);
+}
+
+/** The models by kind of work, each against the driver on the bare device. */
+export function modelTable(measurements: readonly Measurement[]): string {
+  const kinds = [...new Set(measurements.map(kindOf))];
+  const rows = kinds.flatMap((kind) => {
+    const same = measurements.filter((measurement) => kindOf(measurement) === kind);
+    const bare = same.find(({ model }) => model === "bare")!;
+    return same.map((measurement) => [
+      kind,
+      measurement.model,
+      measurement.mbPerSecond.toFixed(0),
+      measurement.iops.toFixed(0),
+      `${(measurement.iops / bare.iops).toFixed(2)}×`,
+      measurement.exitsPerRequest.toFixed(2),
+    ]);
+  });
+  return table([["random reads", "model", "MB/s", "IOPS", "of bare", "exits a request"], ...rows]);
+}
+
+function kindOf({ blockSize, queueDepth }: Measurement): string {
+  return `${blockSize / 1024} KiB, depth ${queueDepth}`;
 }

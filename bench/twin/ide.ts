@@ -322,10 +322,10 @@ export class IdeTwin {
     const segments = table + TableField.Records / 4 + (capacity * RequestField.Size) / 4;
     let to = segments;
     let at = this.get(IdeField.BmTable) >>> 0;
-    let left = need;
+    let left = need | 0;
     let outcome = -1;
-    for (let i = 0; outcome < 0 && i < Prd.Entries; i++, at += Prd.Size) {
-      if (at > size - Prd.Size) {
+    for (let i = 0; outcome < 0 && i < Prd.Entries; i++, at = (at + Prd.Size) >>> 0) {
+      if (at > size || Prd.Size > (size - at) >>> 0) {
         outcome = left === 0 ? PrdOutcome.Exact : PrdOutcome.BadAddress;
         break;
       }

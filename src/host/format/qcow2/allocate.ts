@@ -42,7 +42,7 @@ interface Place {
 }
 
 /** The L2 table under L1 entry `index`, made or copied where it may not be written. */
-export function* ownTable(volume: Volume, index: number): Flow<number> {
+function* ownTable(volume: Volume, index: number): Flow<number> {
   const { tables, store, clusterBytes, refcounts } = volume;
   const entry = yield* tables.l1(index);
   const old = Number(entry & OFFSET);

@@ -17,7 +17,7 @@ import { setWide, viewOf, write } from "./io.ts";
 import { writeRefcounts } from "./publish.ts";
 import { Counts } from "./references.ts";
 
-export interface Qcow2CreateOptions extends CreateOptions {
+interface Qcow2CreateOptions extends CreateOptions {
   /** Bytes, a power of two from 512 to 2 MiB. */
   clusterSize?: number;
   /** "1.1" is version 3, "0.10" version 2, which has none of the options below but a parent. */

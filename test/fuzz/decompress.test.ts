@@ -5,7 +5,7 @@ import { unzstd } from "../../src/host/format/zstd.ts";
 import { dataFile } from "../support/data.ts";
 import { Random } from "../support/random.ts";
 
-const ROUNDS = 6000;
+const ROUNDS = 2500;
 
 /** The zstd frames of a real image. */
 function frames(): Uint8Array[] {

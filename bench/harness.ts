@@ -1,5 +1,5 @@
 /** What one contestant took for one round. */
-export interface Measured {
+interface Measured {
   nanoseconds: number;
   /** Of everything it answered: contestants whose sums differ did not do the same work. */
   checksum: number;

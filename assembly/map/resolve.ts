@@ -19,20 +19,20 @@ export function mapResolve(ctx: usize, count: u32): u32 {
     while (left !== 0) {
       let stop = runAt(ctx, offset, left, write);
       if (stop === MapEnd.Done && write && load<u32>(ctx, MapField.RunKind) !== MapExtent.Data) {
-        store<f64>(ctx, <f64><i64>homeless(ctx, offset, left), MapField.StopLength);
+        store<f64>(ctx, <f64>(<i64>homeless(ctx, offset, left)), MapField.StopLength);
         stop = MapEnd.Allocate;
       }
       const length = load<u64>(ctx, MapField.RunLength);
       if (stop === MapEnd.Done && !emit(ctx, index, length)) stop = MapEnd.Full;
       if (stop !== MapEnd.Done) {
         store<u32>(ctx, index, MapField.StopRange);
-        store<f64>(ctx, <f64><i64>offset, MapField.StopOffset);
+        store<f64>(ctx, <f64>(<i64>offset), MapField.StopOffset);
         return stop;
       }
       offset += length;
       left -= length;
-      store<f64>(range, <f64><i64>offset, RangeField.Offset);
-      store<f64>(range, <f64><i64>left, RangeField.Length);
+      store<f64>(range, <f64>(<i64>offset), RangeField.Offset);
+      store<f64>(range, <f64>(<i64>left), RangeField.Length);
     }
   }
   return MapEnd.Done;
@@ -68,7 +68,7 @@ function homeless(ctx: usize, offset: u64, left: u64): u64 {
 /** Adds the run to the extents, joining one that it continues; false when the list is full. */
 function emit(ctx: usize, range: u32, length: u64): bool {
   const kind = load<u32>(ctx, MapField.RunKind);
-  const position = <f64><i64>load<u64>(ctx, MapField.RunPosition);
+  const position = <f64>(<i64>load<u64>(ctx, MapField.RunPosition));
   const count = load<u32>(ctx, MapField.ExtentCount);
   const extent = ctx + MapField.Extents + count * ExtentField.Size;
   if (count !== 0) {
@@ -79,13 +79,13 @@ function emit(ctx: usize, range: u32, length: u64): bool {
       load<u32>(last, ExtentField.Kind) === kind &&
       (kind !== MapExtent.Data || load<f64>(last, ExtentField.Position) + lastLength === position)
     ) {
-      store<f64>(last, lastLength + <f64><i64>length, ExtentField.Length);
+      store<f64>(last, lastLength + <f64>(<i64>length), ExtentField.Length);
       return true;
     }
     if (count === MapLimit.Extents) return false;
   }
   store<f64>(extent, position, ExtentField.Position);
-  store<f64>(extent, <f64><i64>length, ExtentField.Length);
+  store<f64>(extent, <f64>(<i64>length), ExtentField.Length);
   store<u32>(extent, kind, ExtentField.Kind);
   store<u32>(extent, range, ExtentField.Range);
   store<u32>(ctx, count + 1, MapField.ExtentCount);

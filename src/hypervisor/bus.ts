@@ -3,7 +3,7 @@ import type { AddressSpace, MmioDevice, PortDevice, Release, Width } from "../co
 import type { InterruptController } from "./interrupts.ts";
 
 /** How often the guest left its own code, by reason. This is what emulation costs. */
-export class ExitCounters {
+class ExitCounters {
   portReads = 0;
   portWrites = 0;
   mmioReads = 0;

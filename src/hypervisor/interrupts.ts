@@ -1,7 +1,7 @@
 import type { InterruptLine, Release } from "../core/machine.ts";
 
 /** 0–15 are the legacy lines; 16 is the Xen event-channel upcall; the rest are free for platform devices. */
-export const LINES = 24;
+const LINES = 24;
 
 /** A handler that leaves its line asserted this often in a row has lost its device: the line is masked. */
 const STORM = 10_000;

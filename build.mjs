@@ -95,5 +95,6 @@ await build({
   banner: { js: `/* @assemblyscript/loader, inlined.\n${license.replaceAll("*/", "* /")}*/` },
   allowOverwrite: true,
 });
+rmSync("dist/src/wasm/loader.js.map"); // of the module before its dependency was inlined
 const cli = "dist/src/cli/main.js";
 if (existsSync(cli)) chmodSync(cli, 0o755);

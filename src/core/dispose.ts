@@ -1,3 +1,6 @@
+// The published types name `Symbol.asyncDispose`: whoever compiles against them needs this, whatever their `lib`.
+/// <reference lib="esnext.disposable" preserve="true" />
+
 /** Something with a `close()` that `await using` may call. */
 export interface AsyncCloseable {
   close(): void | Promise<void>;

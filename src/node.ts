@@ -1,6 +1,7 @@
 /** What only Node has: disk images in files. */
 import { randomUUID } from "node:crypto";
 import { existsSync, renameSync, rmSync } from "node:fs";
+import { dirname } from "node:path";
 import { ParavaneError } from "./core/error.ts";
 import { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
 import { FileStore } from "./host/store/file.ts";
@@ -40,6 +41,9 @@ export async function createFile(path: string, { overwrite, ...options }: Create
       { file: path },
       { hint: "Choose another name, or overwrite it" },
     );
+  }
+  if (!existsSync(dirname(path))) {
+    throw new ParavaneError("NOT_FOUND", `there is no folder ${dirname(path)}`, { file: path });
   }
   const partial = `${path}.${randomUUID().slice(0, 8)}.partial`;
   const store = new FileStore(partial, { create: true });

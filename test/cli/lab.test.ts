@@ -152,6 +152,41 @@ describe("lab", () => {
     expect(readdirSync(folder)).toEqual(["disk.vhd"]);
   });
 
+  test("a report that cannot be written costs neither the figures nor the disk", async () => {
+    const path = at("disk.vhd");
+    const { code, stdout, stderr } = await paravane([
+      ...[...QUICK, ...SMALL, "--models", "xen", "--disk", path, "--json"],
+      ...["--html", at("nowhere/lab.html")],
+    ]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^paravane: .*lab\.html could not be written: .*\n$/);
+    expect(JSON.parse(stdout).verified).toBe(true);
+    const disk = await openFile(path, { readOnly: true });
+    expect(disk.size).toBe(8 << 20);
+    await disk.close();
+  });
+
+  test("a folder that is not there", async () => {
+    const { code, stderr } = await paravane([...QUICK, ...SMALL, "--disk", at("nowhere/disk.vhd")]);
+    expect({ code, stderr }).toEqual({
+      code: 1,
+      stderr: `paravane: there is no folder ${at("nowhere")} (${at("nowhere/disk.vhd")})\n`,
+    });
+  });
+
+  test("a fixed VHD that has lost its end is no raw disk", async () => {
+    const path = at("disk.vhd");
+    await (await createFile(path, { format: "vhd", subformat: "fixed", size: 8 << 20 })).close();
+    truncateSync(path, 4 << 20);
+    const before = hash(path);
+    const { code, stderr } = await paravane([...QUICK, "--disk", path, "--overwrite"]);
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^paravane: it is named as a vhd image, but .*disk\.vhd.*\n$/);
+    expect(hash(path)).toBe(before);
+    const asRaw = [...QUICK, "--models", "xen", "--disk", path, "--format", "raw"];
+    expect((await paravane(asRaw)).code).toBe(0);
+  });
+
   test("the size of an existing image is not for choosing", async () => {
     const { code, stderr } = await paravane([...QUICK, "--disk", await make("disk.vhd"), "--size", "1G"]);
     expect(code).toBe(2);
@@ -178,7 +213,7 @@ describe("lab", () => {
     for (const [path, words] of [
       [folder, /folder|not a regular file|directory/i],
       [at("empty.vhd"), /./],
-      [at("no/such/folder/disk.vhd"), /no such file or directory/i],
+      [at("no/such/folder/disk.vhd"), /there is no folder/],
     ] as const) {
       const { code, stderr } = await paravane([...QUICK, "--disk", path]);
       expect(code).toBe(1);
@@ -220,13 +255,15 @@ describe("a full disk", () => {
 });
 
 describe("Ctrl-C", () => {
-  async function interrupted(args: string[]): Promise<{ code: number | null; stderr: string }> {
+  async function interrupted(args: string[], times = 1): Promise<{ code: number | null; stderr: string }> {
     const child = spawn(process.execPath, ["dist/src/cli/main.js", "lab", "--seconds", "5", ...args]);
     let stderr = "";
     child.stderr.on("data", (chunk) => (stderr += chunk));
     // The first line comes when the disk is open and the lab begins.
     await new Promise((resolve) => child.stdout.once("data", resolve));
-    setTimeout(() => child.kill("SIGINT"), 700);
+    setTimeout(() => {
+      for (let i = 0; i < times; i++) setTimeout(() => child.kill("SIGINT"), i);
+    }, 700);
     return new Promise((resolve) => child.once("close", (code) => resolve({ code, stderr })));
   }
 
@@ -238,6 +275,13 @@ describe("Ctrl-C", () => {
     const disk = await openFile(path);
     expect(disk.size).toBe(64 << 20);
     await disk.close();
+  });
+
+  test("that npm passes on a second time ends the same way", async () => {
+    const path = at("disk.vhd");
+    const { code, stderr } = await interrupted(["--disk", path, "--size", "64M"], 2);
+    expect(code).toBe(130);
+    expect(stderr).toMatch(/^paravane: stopped; /);
   });
 
   test("leaves an image below an overlay as it was, and no scratch", async () => {

@@ -19,6 +19,9 @@ import { openLabImage } from "./lab-image.ts";
 /** What a shell reports for a command ended by that signal: 128 and its number. */
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
 
+/** Milliseconds in which a second signal is the first one once more. */
+const ECHO = 500;
+
 export const lab: Verb = {
   name: "lab",
   summary: "one disk through every I/O model: what each costs, and why",
@@ -72,24 +75,28 @@ async function run(values: Values, ui: Ui): Promise<number> {
   });
   const stop = new AbortController();
   let stopped = 0;
+  let since = 0;
   const onSignal = (signal: NodeJS.Signals) => {
-    if (stopped > 0) process.exit(stopped); // asked twice: at once
+    if (stopped > 0) {
+      // Asked twice: at once. But npm and others pass on what the terminal has sent already.
+      if (performance.now() - since > ECHO) process.exit(stopped);
+      return;
+    }
     stopped = SIGNALS[signal as keyof typeof SIGNALS];
+    since = performance.now();
     stop.abort();
   };
   for (const signal in SIGNALS) process.on(signal, onSignal);
   if (!values.json) ui.out(`paravane lab on ${image.title}, ${bytes(image.disk.size)}\n`);
+  let result: LabResult;
   try {
-    const result = await runLab(image.disk, {
+    result = await runLab(image.disk, {
       ...options,
       store: image.store,
       signal: stop.signal,
       onProgress: ({ model, doing, done, of }) => ui.progress(done, of, `${model}: ${doing}`),
     });
     await image.close();
-    ui.clear();
-    report(result, values, ui);
-    return result.verified ? 0 : 1;
   } catch (thrown) {
     const error = asParavaneError(thrown);
     await Promise.resolve(image.close()).catch(() => {});
@@ -98,11 +105,14 @@ async function run(values: Values, ui: Ui): Promise<number> {
       return stopped;
     }
     const state = image.abandon();
-    const hint = [error.hint ?? "", state].filter((text) => text !== "").map(capital);
+    const hint = [error.hint ?? "", state].filter((text) => text !== "");
     throw new ParavaneError(error.code, error.message, error.context, { cause: error, hint: hint.join(". ") });
   } finally {
     for (const signal in SIGNALS) process.off(signal, onSignal);
   }
+  ui.clear();
+  report(result, values, ui);
+  return result.verified ? 0 : 1;
 }
 
 /** Only what was given, so that the lab's own defaults hold. Names are checked by the lab. */
@@ -126,10 +136,11 @@ function labOptions(values: Values): LabOptions {
   return options;
 }
 
+/** What was measured comes first: a file that cannot be written does not cost it. */
 function report(result: LabResult, values: Values, ui: Ui): void {
+  ui.out(values.json ? JSON.stringify(jsonReport(result), null, 2) : textReport(result, ui.style));
   if (typeof values.html === "string") save(values.html, htmlReport(result));
   if (typeof values.trace === "string") save(values.trace, traceLines(result));
-  ui.out(values.json ? JSON.stringify(jsonReport(result), null, 2) : textReport(result, ui.style));
 }
 
 function save(path: string, text: string): void {
@@ -152,8 +163,4 @@ function traceLines({ paths }: LabResult): string {
     ),
   );
   return `${lines.join("\n")}\n`;
-}
-
-function capital(text: string): string {
-  return text[0].toUpperCase() + text.slice(1);
 }

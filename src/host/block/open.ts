@@ -82,6 +82,16 @@ function* create(store: Store, format: Format, options: CreateOptions, backing?:
 function* open(store: Store, name: string | undefined, options: OpenOptions & { backing?: Block }): Flow<Disk> {
   const format = name === undefined ? yield* probe(store) : formatNamed(name);
   if (name === undefined && format === raw) {
+    const ending = /\.([^./\\]+)$/.exec(store.name)?.[1].toLowerCase() ?? "";
+    const claimed = FORMATS.find((other) => other !== raw && other.extensions.includes(ending));
+    if (claimed) {
+      throw new ParavaneError(
+        "CORRUPT",
+        `it is named as a ${claimed.name} image, but nothing in it says so: truncated, or a raw disk`,
+        { file: store.name },
+        { hint: 'If it is a raw disk, say so: format "raw"' },
+      );
+    }
     options.onWarning?.(`${store.name} has no image header that is known: taken as a raw disk`);
   }
   const { backing, ...rest } = options;

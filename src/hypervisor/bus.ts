@@ -66,7 +66,7 @@ export class PortBus implements AddressSpace<PortDevice> {
     trap.exits.portReads++;
     trap.interrupts.hold();
     const device = this.#devices[port];
-    const value = device === null ? ONES[width] : device.readPort(port, width);
+    const value = device ? device.readPort(port, width) : ONES[width];
     trap.trace?.("in", port, width, value);
     trap.interrupts.unhold();
     return value;

@@ -71,6 +71,7 @@ class ConfiguredFunction implements PciFunction {
   readonly slot: number;
   readonly interrupt: InterruptLine;
   readonly #machine: Machine;
+  readonly #line: InterruptLine;
   readonly #config = new Uint8Array(256);
   /** Per byte, the bits a guest may change. BARs are handled apart. */
   readonly #writable = new Uint8Array(256);
@@ -81,6 +82,7 @@ class ConfiguredFunction implements PciFunction {
   constructor(machine: Machine, slot: number, options: PciFunctionOptions, line: InterruptLine, removed: () => void) {
     this.#machine = machine;
     this.slot = slot;
+    this.#line = line;
     this.#bars = options.bars;
     this.#removed = removed;
     const c = this.#config;
@@ -106,7 +108,7 @@ class ConfiguredFunction implements PciFunction {
     this.interrupt = {
       set: (asserted) => {
         c[PciConfig.Status] = (c[PciConfig.Status] & ~PciStatus.Interrupt) | (asserted ? PciStatus.Interrupt : 0);
-        line.set(asserted && (this.#command & PciCommand.InterruptDisable) === 0);
+        this.#drive();
       },
     };
     // The firmware's part: decode and mastering on, as a guest expects to find them.
@@ -142,6 +144,13 @@ class ConfiguredFunction implements PciFunction {
       this.#config[at] = (this.#config[at] & ~keep) | ((value >>> (8 * i)) & keep);
     }
     if (isBar || register <= PciConfig.Command + 1) this.#map(this.#command);
+    if (register <= PciConfig.Command + 1) this.#drive();
+  }
+
+  /** INTA# follows Interrupt Status (§6.2.3) unless the guest has disabled it (§6.2.2). */
+  #drive(): void {
+    const asserted = (this.#config[PciConfig.Status] & PciStatus.Interrupt) !== 0;
+    this.#line.set(asserted && (this.#command & PciCommand.InterruptDisable) === 0);
   }
 
   /** Sizing (§6.2.5.1): the low bits of a BAR, up to its size, stay as they are. */

@@ -1,11 +1,11 @@
 import { expect, test } from "vitest";
-import { PciConfig } from "../../assembly/spec/pci.ts";
+import { PciCommand, PciConfig } from "../../assembly/spec/pci.ts";
 import { LabMachine } from "../../src/hypervisor/machine.ts";
 
 function attach() {
   const machine = new LabMachine({ memory: 1 << 20 });
   const seen: string[] = [];
-  machine.pci.attach({
+  const device = machine.pci.attach({
     slot: 3,
     vendor: 0x8086,
     device: 0x7010,
@@ -40,7 +40,7 @@ function attach() {
       machine.guest.out(0xcfc + (register & 3), width, value);
     },
   };
-  return { machine, config, seen };
+  return { machine, config, seen, device };
 }
 
 test("a guest finds the function by vendor, class and interrupt line", () => {
@@ -78,4 +78,20 @@ test("identity is read-only and capabilities are chained", () => {
   const first = config.read(PciConfig.CapabilitiesPointer, 1);
   const second = config.read(first + 1, 1);
   expect([config.read(first + 3, 1), config.read(second + 3, 1), config.read(second + 1, 1)]).toEqual([1, 2, 0]);
+});
+
+test("disabling INTA# and enabling it again moves a line that is asserted", () => {
+  const { machine, config, device } = attach();
+  let calls = 0;
+  machine.guest.onInterrupt(11, () => {
+    calls++;
+    config.write(PciConfig.Command, 2, PciCommand.IoSpace | PciCommand.InterruptDisable);
+  });
+  device.interrupt.set(true);
+  expect(calls).toBe(1);
+  config.write(PciConfig.Command, 2, PciCommand.IoSpace);
+  expect(calls).toBe(2);
+  device.interrupt.set(false);
+  config.write(PciConfig.Command, 2, PciCommand.IoSpace);
+  expect(calls).toBe(2);
 });

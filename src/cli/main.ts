@@ -49,6 +49,7 @@ async function main(args: string[], ui: Ui): Promise<number> {
   if (first.startsWith("-")) throw new UsageError(`unknown option "${first}"; see: paravane --help`);
   const verb = VERBS.find(({ name }) => name === first);
   if (!verb) throw new UsageError(`unknown command "${first}"; see: paravane --help`);
+  if ("main" in verb) return verb.main(rest, ui);
   const values = parseVerb(verb, rest);
   if (values.help) {
     ui.out(verbHelp(verb));

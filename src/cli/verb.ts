@@ -11,6 +11,15 @@ interface Option {
 /** What was written on the command line: `true` for a switch. */
 export type Values = Record<string, string | boolean | undefined>;
 
+/** A command with an option syntax of its own. */
+export interface RawVerb {
+  name: string;
+  summary: string;
+  examples: readonly [command: string, effect: string][];
+  /** Exit code; takes everything after the command's name. */
+  main(args: string[], ui: Ui): Promise<number>;
+}
+
 /** One command. Adding one is a file in verb/ and a line in its index. */
 export interface Verb {
   name: string;

@@ -1,5 +1,6 @@
-import type { Verb } from "../verb.ts";
+import type { RawVerb, Verb } from "../verb.ts";
+import { img } from "./img/index.ts";
 import { lab } from "./lab.ts";
 
 /** Every command, as the help lists them. */
-export const VERBS: readonly Verb[] = [lab];
+export const VERBS: readonly (Verb | RawVerb)[] = [lab, img];

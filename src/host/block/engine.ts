@@ -8,6 +8,7 @@ import type { Store } from "../../core/store.ts";
 import { Backing } from "./backing.ts";
 import { Batch } from "./batch.ts";
 import { Lock } from "./lock.ts";
+import { type Place, placesFrom } from "./places.ts";
 import { fail, finish } from "./status.ts";
 
 export interface EngineOptions {
@@ -175,6 +176,64 @@ export class Engine implements Block, AsyncCloseable {
     } catch (thrown) {
       return asParavaneError(thrown);
     }
+  }
+
+  /**
+   * Where the bytes from `offset` on are, without reading them: a list that covers a first part of the range.
+   * @throws ParavaneError CLOSED, CORRUPT, and what the store throws
+   */
+  places(offset: number, length: number): Later<Place[]> {
+    if (this.#resizing) return this.#resizing.then(() => this.places(offset, length));
+    if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
+    return run(this.#places(offset, Math.min(length, this.size - offset)));
+  }
+
+  *#places(offset: number, length: number): Flow<Place[]> {
+    const { mapper } = this.image;
+    for (let stalls = 0; stalls < MAX_STALLS; ) {
+      if (this.#lock.held) {
+        yield this.#lock.released();
+        continue;
+      }
+      mapper.setRange(0, offset, length, false);
+      const stop = mapper.resolve(1);
+      if (mapper.extentCount > 0) {
+        const list = placesFrom(mapper, this.#data.name, this.#backing.block !== undefined);
+        return yield* this.#behind(list, offset);
+      }
+      if (stop === MapStop.Corrupt) throw this.image.fault();
+      yield* this.#lock.during(this.image.load());
+      stalls++;
+    }
+    throw new ParavaneError("IO", "the disk's map makes no progress", { offset });
+  }
+
+  /** Asks the parent where its part is; the list ends early where the parent's answer does. */
+  *#behind(list: Place[], offset: number): Flow<Place[]> {
+    const { block } = this.#backing;
+    const whole: Place[] = [];
+    let at = offset;
+    for (const place of list) {
+      if (place.kind !== "backing") whole.push(place);
+      else {
+        const inside = Math.min(place.length, block!.size - at);
+        if (inside <= 0) whole.push({ ...place, kind: "hole" });
+        else if (block instanceof Engine) {
+          const below = yield* wait(block.places(at, inside));
+          let covered = 0;
+          for (const part of below) {
+            whole.push({ ...part, depth: part.depth + 1 });
+            covered += part.length;
+          }
+          if (covered < place.length) return whole;
+        } else {
+          whole.push({ length: inside, kind: "data", depth: place.depth + 1 });
+          if (inside < place.length) return whole;
+        }
+      }
+      at += place.length;
+    }
+    return whole;
   }
 
   /** Why the request cannot be carried out at all, or null. */

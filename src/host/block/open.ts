@@ -1,13 +1,14 @@
 import type { Block } from "../../core/block.ts";
 import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
-import { type Flow, wait } from "../../core/flow.ts";
+import { type Flow, type Later, wait } from "../../core/flow.ts";
 import type { CreateOptions, Format, Image, OpenOptions } from "../../core/format.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
 import { raw } from "../format/raw.ts";
 import { Engine } from "./engine.ts";
+import type { Place } from "./places.ts";
 
 /** An open disk image. */
 export interface Disk extends Block, AsyncCloseable {
@@ -20,6 +21,11 @@ export interface Disk extends Block, AsyncCloseable {
    * @throws ParavaneError CLOSED, READ_ONLY, INVALID, UNSUPPORTED (by the format), NO_SPACE
    */
   resize(size: number): Promise<void>;
+  /**
+   * Where the bytes from `offset` on are, without reading them: a list that covers a first part of the range, at least one
+   * byte of it. @throws ParavaneError CLOSED, CORRUPT, and what the store throws
+   */
+  places(offset: number, length: number): Later<Place[]>;
 }
 
 export interface OpenDiskOptions extends OpenOptions {
@@ -102,7 +108,7 @@ function* open(store: Store, name: string | undefined, options: OpenOptions & { 
 
 /** An image with a parent is never read without it, nor over a disk that is known to be another. */
 function checkParent({ parent, format }: Image, store: Store, backing: Block | undefined): void {
-  const context = { file: store.name, structure: "parent locator", paths: parent?.paths };
+  const context = { file: store.name, structure: "parent locator", paths: parent?.paths, format: parent?.format };
   if (!parent) {
     if (!backing) return;
     throw new ParavaneError("INVALID", `${store.name} has no parent, but one was given`, context);

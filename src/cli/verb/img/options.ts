@@ -1,0 +1,90 @@
+import { UsageError } from "../../usage.ts";
+
+/** An option with qemu-img's letter, its long name, or both. */
+export interface ImgOption {
+  short?: string;
+  long?: string;
+  /** What its value is called in the help; absent for a switch. */
+  value?: string;
+  help: string;
+}
+
+/** What was given: by the long name where there is one, else by the letter. Later values of an option win. */
+export interface Given {
+  flags: Set<string>;
+  values: Map<string, string[]>;
+  rest: string[];
+}
+
+const nameOf = ({ long, short }: ImgOption) => long ?? short!;
+
+/** Reads options in any order among the other arguments, as qemu-img does: `-O raw`, `-Oraw`, `-pn`, `--output=json`. */
+export function parseOptions(verb: string, options: readonly ImgOption[], args: readonly string[]): Given {
+  const given: Given = { flags: new Set(), values: new Map(), rest: [] };
+  const wrong = (text: string) => new UsageError(`${text}; see: paravane img ${verb} --help`);
+  const put = (option: ImgOption, value: string) => {
+    const list = given.values.get(nameOf(option)) ?? [];
+    given.values.set(nameOf(option), [...list, value]);
+  };
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i];
+    const valueAfter = (what: string) => {
+      if (++i >= args.length) throw wrong(`option "${what}" needs a value`);
+      return args[i];
+    };
+    if (arg === "--") {
+      given.rest.push(...args.slice(i + 1));
+      break;
+    }
+    // A size to shrink by is no option.
+    if (arg === "-" || !arg.startsWith("-") || /^-\d/.test(arg)) given.rest.push(arg);
+    else if (arg.startsWith("--")) {
+      const [, name, value] = /^--([^=]*)(?:=(.*))?$/s.exec(arg)!;
+      const option = options.find(({ long }) => long === name);
+      if (!option) throw wrong(`unknown option "--${name}"`);
+      if (option.value !== undefined) put(option, value ?? valueAfter(arg));
+      else if (value === undefined) given.flags.add(nameOf(option));
+      else throw wrong(`option "--${name}" takes no value`);
+    } else {
+      for (let at = 1; at < arg.length; at++) {
+        const option = options.find(({ short }) => short === arg[at]);
+        if (!option) throw wrong(`unknown option "-${arg[at]}"`);
+        if (option.value === undefined) given.flags.add(nameOf(option));
+        else {
+          put(option, at + 1 < arg.length ? arg.slice(at + 1) : valueAfter(`-${arg[at]}`));
+          break;
+        }
+      }
+    }
+  }
+  return given;
+}
+
+/** The last value given for it. */
+export function lastOf(given: Given, name: string): string | undefined {
+  return given.values.get(name)?.at(-1);
+}
+
+const UNITS = "bkmgtpe";
+
+/** "512", "64k", "1.5G": bytes. @throws UsageError */
+export function sizeOf(text: string, what: string): number {
+  const [, digits, unit] = /^(\d+(?:\.\d+)?)([bkmgtpe]?)$/i.exec(text) ?? [];
+  const value = Math.ceil(Number(digits) * 1024 ** Math.max(0, UNITS.indexOf((unit || "b").toLowerCase())));
+  if (Number.isSafeInteger(value)) return value;
+  throw new UsageError(`${what} "${text}" is not a size; write bytes, or a number with k, M, G, T, P or E`);
+}
+
+/** The option that is "human" or "json". @throws UsageError */
+export function wantsJson(given: Given): boolean {
+  const output = lastOf(given, "output") ?? "human";
+  if (output === "json" || output === "human") return output === "json";
+  throw new UsageError(`--output must be human or json, not "${output}"`);
+}
+
+export const OUTPUT: ImgOption = { long: "output", value: "human|json", help: "how results are printed" };
+export const SHARE: ImgOption = { short: "U", long: "force-share", help: "accepted; nothing is locked" };
+export const PROGRESS: ImgOption = { short: "p", help: "show progress on standard error" };
+export const QUIET: ImgOption = { short: "q", help: "print only errors" };
+export const CACHE: ImgOption = { short: "t", value: "CACHE", help: "accepted; the host's page cache is always used" };
+export const SOURCE_CACHE: ImgOption = { short: "T", value: "CACHE", help: "accepted, the same for the source" };

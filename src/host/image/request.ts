@@ -1,0 +1,44 @@
+import { type Block, BlockRequest, Op, Status } from "../../core/block.ts";
+import { ParavaneError } from "../../core/error.ts";
+import { codeOf } from "../block/status.ts";
+
+/** Requests that are used again and again, all over one buffer. */
+export class Requests {
+  readonly #memory: Uint8Array;
+  readonly #pool: BlockRequest[] = [];
+  #batch: BlockRequest[] = [];
+
+  constructor(memory: Uint8Array) {
+    this.#memory = memory;
+  }
+
+  /** @param at where in the buffer the bytes are, or go */
+  add(op: Op, offset: number, length: number, at: number): void {
+    const index = this.#batch.length;
+    let request = this.#pool[index];
+    if (!request) {
+      request = new BlockRequest();
+      this.#pool[index] = request;
+    }
+    request.op = op;
+    request.offset = offset;
+    request.length = length;
+    request.memory = this.#memory;
+    request.segments.clear();
+    if (op === Op.Read || op === Op.Write) request.segments.push(at, length);
+    this.#batch.push(request);
+  }
+
+  /** Carries out what was added. @throws ParavaneError the first cause */
+  async submit(block: Block): Promise<void> {
+    const batch = this.#batch;
+    this.#batch = [];
+    if (batch.length === 0) return;
+    const pending = block.submit(batch);
+    if (pending) await pending;
+    for (const { status, error, offset, length } of batch) {
+      if (status === Status.Ok) continue;
+      throw error ?? new ParavaneError(codeOf(status), "the request failed", { offset, length });
+    }
+  }
+}

@@ -156,9 +156,7 @@ describe("the active sequence", () => {
         spoil: (bytes) => new DataView(bytes.buffer).setUint32(8, MiB / 2, true),
       }),
     );
-    const start = performance.now();
     expect(await replayed(withLog(await image(), claims))).toMatch(/^CORRUPT log/);
-    expect(performance.now() - start).toBeLessThan(2000);
   });
 });
 

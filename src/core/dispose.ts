@@ -7,10 +7,14 @@ export interface AsyncCloseable {
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** Gives a class `Symbol.asyncDispose`, calling `close()`, where the runtime has that symbol. */
-export function disposable(prototype: { close(): void | Promise<void> }): void {
-  if (typeof Symbol.asyncDispose !== "symbol") return;
-  Object.defineProperty(prototype, Symbol.asyncDispose, {
+/** Gives a prototype or an object `Symbol.asyncDispose`, calling `close()`, where the runtime has that symbol. */
+export function disposable<T extends { close(): void | Promise<void> }>(of: T): T & AsyncCloseable {
+  if (typeof Symbol.asyncDispose === "symbol") define(of);
+  return of as T & AsyncCloseable;
+}
+
+function define(of: object): void {
+  Object.defineProperty(of, Symbol.asyncDispose, {
     configurable: true,
     async value(this: { close(): void | Promise<void> }) {
       await this.close();

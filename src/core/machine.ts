@@ -1,3 +1,4 @@
+import type { AsyncCloseable } from "./dispose.ts";
 import type { Later } from "./flow.ts";
 
 /** Access width in bytes. */
@@ -115,7 +116,7 @@ export interface Machine {
 }
 
 /** A device plugged into a machine. */
-export interface Device {
+export interface Device extends AsyncCloseable {
   /** Stops, finishes or cancels what is in flight, detaches. Does not close the block it was given. Idempotent. */
   close(): Later<void>;
 }

@@ -1,6 +1,7 @@
 import { Vdisk, XenbusState } from "../../../assembly/spec/xen.ts";
 import { BlkbackFeature } from "../../../assembly/spec/xen-context.ts";
 import type { Block } from "../../core/block.ts";
+import { disposable } from "../../core/dispose.ts";
 import { asParavaneError, ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
 import type { Device, Release } from "../../core/machine.ts";
@@ -49,6 +50,7 @@ export function attachBlkback(
 }
 
 class BlkbackDevice implements Blkback {
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly device: number;
   error: ParavaneError | null = null;
   readonly #hypervisor: Hypervisor;
@@ -286,3 +288,4 @@ class BlkbackDevice implements Blkback {
     this.#bus.switchTo(XenbusState.InitWait);
   }
 }
+disposable(BlkbackDevice.prototype);

@@ -1,4 +1,5 @@
 import * as fs from "node:fs";
+import { disposable } from "../../core/dispose.ts";
 import { type ErrorCode, ParavaneError } from "../../core/error.ts";
 import type { Later } from "../../core/flow.ts";
 import { SegmentList } from "../../core/segments.ts";
@@ -22,6 +23,7 @@ const ZEROS = new Uint8Array(1 << 20);
 
 /** A regular file or block device of the host. Positional I/O only; no locking. Node only. */
 export class FileStore implements Store {
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly name: string;
   readonly readOnly: boolean;
   readonly releases = false; // Node has no call that punches holes
@@ -123,6 +125,7 @@ export class FileStore implements Store {
     throw new ParavaneError("READ_ONLY", `${this.name} is open read-only`, context);
   }
 }
+disposable(FileStore.prototype);
 
 /** The system calls behind a store; they finish short transfers and throw the host's own errors. */
 interface Transfers {

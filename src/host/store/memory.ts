@@ -1,3 +1,4 @@
+import { disposable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
 import type { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
@@ -10,6 +11,7 @@ const CHUNK = 65536;
  * holds and not its size.
  */
 export class MemoryStore implements Store {
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly name: string;
   readonly readOnly: boolean;
   readonly releases: boolean = true;
@@ -119,3 +121,4 @@ export class MemoryStore implements Store {
     }
   }
 }
+disposable(MemoryStore.prototype);

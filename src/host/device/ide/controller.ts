@@ -1,5 +1,6 @@
 import { AtaPort, AtaRegister } from "../../../../assembly/spec/ata.ts";
 import type { Block } from "../../../core/block.ts";
+import { disposable } from "../../../core/dispose.ts";
 import type { Later } from "../../../core/flow.ts";
 import type { Device, Machine, PciFunction, PortDevice, Release } from "../../../core/machine.ts";
 import type { AtaRegisters } from "../../../hypervisor/ata-registers.ts";
@@ -28,6 +29,7 @@ const BUS_MASTER_BASE = 0xc000;
 
 /** A PIIX3-style IDE function: 8086:7010, class 01 01, both channels at their legacy ports, bus master in BAR 4. */
 class PiixIde implements IdeController {
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly channels: readonly [IdeChannel, IdeChannel];
   readonly #function: PciFunction;
   readonly #releases: Release[] = [];
@@ -91,6 +93,7 @@ class PiixIde implements IdeController {
     };
   }
 }
+disposable(PiixIde.prototype);
 
 function window(channel: IdeChannel, base: number, first: AtaRegister): PortDevice {
   return {

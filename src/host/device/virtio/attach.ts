@@ -1,4 +1,5 @@
 import type { Block } from "../../../core/block.ts";
+import { disposable } from "../../../core/dispose.ts";
 import type { Device, Machine } from "../../../core/machine.ts";
 import { VirtioBlk } from "./virtio-blk.ts";
 import { VirtioMmio, type VirtioMmioOptions } from "./virtio-mmio.ts";
@@ -21,5 +22,5 @@ export interface VirtioBlkDevice extends Device {
 export function attachVirtioBlk(machine: Machine, block: Block, options: VirtioBlkOptions): VirtioBlkDevice {
   const device = new VirtioBlk(machine.memory, block, options.identity ?? "paravane");
   const transport = new VirtioMmio(machine, device, options);
-  return { close: () => transport.close(), resized: () => device.resized() };
+  return disposable({ close: () => transport.close(), resized: () => device.resized() });
 }

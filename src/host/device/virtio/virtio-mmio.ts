@@ -1,5 +1,5 @@
 import { Mmio, MmioValue } from "../../../../assembly/spec/virtio.ts";
-import type { Device, Machine, MmioDevice, Release, Width } from "../../../core/machine.ts";
+import type { Machine, MmioDevice, Release, Width } from "../../../core/machine.ts";
 import { type VirtioDevice, VirtioTransport } from "./transport.ts";
 
 /** "PARA". */
@@ -13,7 +13,7 @@ export interface VirtioMmioOptions {
 }
 
 /** The virtio-mmio transport, version 2 (VIRTIO 1.2 §4.2). Registers are read and written as aligned 32-bit words. */
-export class VirtioMmio implements MmioDevice, Device {
+export class VirtioMmio implements MmioDevice {
   readonly #transport: VirtioTransport;
   readonly #releases: Release[];
 

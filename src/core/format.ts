@@ -68,6 +68,8 @@ export interface Image {
   readonly data?: Store;
   /** Metadata waits in memory for `stage` or `sync`. */
   readonly dirty: boolean;
+  /** So much of it that it should be written before more is changed. */
+  readonly crowded?: boolean;
   /** For an image that holds only what differs from another. It must not be read without that. */
   readonly parent?: ParentReference;
   /** What children note of this image, to know it again; changes when its content does, where the format says so. */
@@ -122,6 +124,10 @@ export interface ParentReference {
   readonly format?: string;
   /** One of these is the right parent's `Image.identity`; empty when the format does not say. */
   readonly identities: readonly string[];
+  /** Paths are Windows', with drive letters and backslashes. */
+  readonly windows?: boolean;
+  /** When the parent's file was last written, in seconds since 1970, where the image notes it. */
+  readonly modified?: number;
 }
 
 /** Turns the bytes of one compressed cluster (and perhaps some after its end) into exactly `size` bytes. */

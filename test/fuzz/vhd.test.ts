@@ -177,7 +177,7 @@ test(`VHDs that are not what they say: ${RUNS} from seed ${SEED}`, async () => {
     } catch (thrown) {
       if (!(thrown instanceof ParavaneError)) throw new Error(`run ${run} of seed ${SEED}`, { cause: thrown });
       count(`refused: ${thrown.code} ${thrown.context.structure ?? ""}`);
-      expect(["CORRUPT", "UNSUPPORTED"]).toContain(thrown.code);
+      expect(["CORRUPT", "UNSUPPORTED", "NOT_FOUND"]).toContain(thrown.code);
     }
     expect(performance.now() - start).toBeLessThan(5000);
     // A disk that claims terabytes must not make us hold them.
@@ -203,7 +203,7 @@ test(`VHDs that are not what they say: ${RUNS} from seed ${SEED}`, async () => {
     "refused: CORRUPT hard disk footer",
     "refused: CORRUPT dynamic disk header",
     "refused: CORRUPT block allocation table",
-    "refused: UNSUPPORTED hard disk footer",
+    "refused: NOT_FOUND parent locator",
   ]) {
     expect(outcomes[reached] ?? 0, reached).toBeGreaterThan(0);
   }

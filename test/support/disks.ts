@@ -45,6 +45,20 @@ export const DISKS: DiskCase[] = [
   image("vhd, dynamic", "vhd"),
   image("vhd, dynamic, small blocks", "vhd", { blockSize: 4096 * 4 }),
   image("vhd, fixed", "vhd", { subformat: "fixed" }),
+  {
+    name: "vhd over vhd",
+    keeps: true,
+    async open({ first, second, seen }, size) {
+      if (first.size === 0) {
+        const parent = await createDisk(second, { format: "vhd", size });
+        const { uuid } = parent.describe();
+        await parent.close();
+        const backing = await openDisk(second, { readOnly: true });
+        await (await createDisk(first, { format: "vhd", size, parent: { uuid }, backing })).close();
+      }
+      return openDisk(seen(first), { backing: await openDisk(seen(second), { readOnly: true }) });
+    },
+  },
   image("vhdx, dynamic", "vhdx"),
   image("vhdx, dynamic, small blocks, long log", "vhdx", { blockSize: 2 ** 20, logSize: 3 * 2 ** 20 }),
   image("vhdx, fixed", "vhdx", { subformat: "fixed" }),

@@ -6,6 +6,8 @@ import { Transfers } from "./transfers.ts";
 
 /** The transfers of one submit, as far as they have got. */
 export class Batch {
+  /** Has been given places, and its data is not all there yet. */
+  allocates = false;
   readonly requests: BlockRequest[] = [];
   /** How many requests; the array keeps its length. */
   count = 0;

@@ -43,6 +43,11 @@ export class Engine implements Block, AsyncCloseable {
   /** The image knows that it is being changed. */
   #begun = false;
   #drained: (() => void) | null = null;
+  /** Transfers under way whose places metadata in memory already shows: it must not be written before their data. */
+  #unsettled = 0;
+  /** Flows that wait for `#unsettled` to be 0, and those that wait for them. */
+  #settling = 0;
+  #waiting: (() => void)[] = [];
   #resizing: Promise<void> | null = null;
   #closing: { result: Later<void> } | null = null;
 
@@ -147,6 +152,7 @@ export class Engine implements Block, AsyncCloseable {
       request.error = null;
       let refusal = this.#refuse(request);
       if (!refusal && !this.#begun && changes(request.op)) refusal = yield* this.#begin();
+      if (!refusal && this.image.crowded && changes(request.op)) refusal = yield* this.#relieve();
       if (refusal) fail(request, refusal);
       else if (request.op <= Op.Write) batch.add(request);
       else {
@@ -236,6 +242,16 @@ export class Engine implements Block, AsyncCloseable {
     return whole;
   }
 
+  /** Writes metadata that has piled up; why that failed, or null. */
+  *#relieve(): Flow<ParavaneError | null> {
+    try {
+      yield* this.#durable();
+      return null;
+    } catch (thrown) {
+      return asParavaneError(thrown);
+    }
+  }
+
   /** Why the request cannot be carried out at all, or null. */
   #refuse(request: BlockRequest): ParavaneError | null {
     const { op, offset, length, segments, memory } = request;
@@ -263,6 +279,17 @@ export class Engine implements Block, AsyncCloseable {
 
   /** Reads and writes: maps what is left of the batch, moves what is mapped, and again, until nothing is left. */
   *#move(batch: Batch): Flow {
+    try {
+      yield* this.#transfer(batch);
+    } finally {
+      if (batch.allocates) {
+        batch.allocates = false;
+        if (--this.#unsettled === 0) this.#wake();
+      }
+    }
+  }
+
+  *#transfer(batch: Batch): Flow {
     const { mapper } = this.image;
     const { transfers } = batch;
     let stalls = 0;
@@ -288,8 +315,13 @@ export class Engine implements Block, AsyncCloseable {
       }
       // Whoever held the lock may have done what this flow wants, so it resolves again instead of going on.
       else if (this.#lock.held) yield this.#lock.released();
+      else if (stop === MapStop.Allocate && !batch.allocates && this.#settling > 0) yield this.#woken();
       else {
         const { stopOffset, stopLength } = mapper;
+        if (stop === MapStop.Allocate && !batch.allocates) {
+          batch.allocates = true;
+          this.#unsettled++;
+        }
         try {
           if (stop === MapStop.Miss) yield* this.#lock.during(this.image.load());
           else yield* this.#lock.during(this.image.allocate(stopOffset, stopLength));
@@ -302,6 +334,13 @@ export class Engine implements Block, AsyncCloseable {
     const inFlight = transfers.settled();
     if (inFlight) yield inFlight;
     this.#copied += batch.end();
+  }
+
+  #woken(): Promise<void> {
+    return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 
   /** Takes the extents of the last `resolve`. A promise: wait for it, then resolve again from where it got. */
@@ -402,8 +441,14 @@ export class Engine implements Block, AsyncCloseable {
   /** Data first, then the metadata that makes it visible, each durable before the next. */
   *#durable(): Flow {
     if (this.readOnly) return;
-    while (this.#lock.held) yield this.#lock.released();
-    yield* this.#lock.during(this.#flush());
+    this.#settling++;
+    try {
+      while (this.#unsettled > 0 || this.#lock.held) yield this.#unsettled > 0 ? this.#woken() : this.#lock.released();
+      yield* this.#lock.during(this.#flush());
+    } finally {
+      this.#settling--;
+      this.#wake();
+    }
   }
 
   *#flush(): Flow {

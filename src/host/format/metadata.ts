@@ -3,7 +3,7 @@ import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import type { CoreMapper } from "../../wasm/map.ts";
 
-/** More changed pages than this are written at once, so that memory stays bounded. */
+/** With more changed pages than this the image asks to be flushed, so that memory stays bounded. */
 const MAX_DIRTY = 64;
 
 interface DirtyPage {
@@ -67,11 +67,8 @@ export class Metadata {
     this.#dirty.set(key, { position, bytes: page.slice(0, length) });
   }
 
-  /** To be called before changes: makes room for them. */
-  *bound(): Flow {
-    if (this.#dirty.size < MAX_DIRTY) return;
-    yield* wait(this.#store.flush());
-    yield* this.sync();
+  get crowded(): boolean {
+    return this.#dirty.size >= MAX_DIRTY;
   }
 
   *sync(): Flow {

@@ -180,7 +180,7 @@ describe("hostile values are refused by name", () => {
 
   test("a differencing disk is not taken for one without a parent", async () => {
     const bytes = await hostile((_, footer) => footer.setUint32(60, 4));
-    expect(await refusal(bytes)).toMatchObject({ code: "UNSUPPORTED", message: /differencing/ });
+    expect(await refusal(bytes)).toMatchObject({ code: "NOT_FOUND", message: /needs its parent/ });
   });
 
   test.each([

@@ -154,6 +154,7 @@ describe("parent locators", () => {
     expect(parseLocator(buildLocator(values))).toMatchObject({ values });
     expect(parentReference({ type: "", values: { ...values, parent_linkage2: "" } })).toEqual({
       format: "vhdx",
+      windows: true,
       paths: ["..\\ä\\p.vhdx", "\\\\?\\x"],
       identities: [values.parent_linkage.slice(1, -1).toLowerCase()],
     });

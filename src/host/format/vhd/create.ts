@@ -4,7 +4,8 @@ import type { CreateOptions } from "../../../core/format.ts";
 import { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import { buildFooter, DiskType, FOOTER_BYTES, MAX_SIZE, NO_OFFSET, SECTOR } from "./footer.ts";
-import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, UNUSED } from "./header.ts";
+import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, type NewParent, UNUSED } from "./header.ts";
+import { Platform, utf16 } from "./locator.ts";
 
 interface VhdCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed". */
@@ -15,14 +16,19 @@ interface VhdCreateOptions extends CreateOptions {
   uuid?: Uint8Array;
   /** Seconds since 1970; now when absent. */
   time?: number;
+  /** Makes a differencing disk over the VHD of that UUID, and says where it may be found, in Windows' way to write paths. */
+  parent?: { uuid: string; relativePath?: string; absolutePath?: string };
 }
+
+/** Bytes that each parent locator has in the file. */
+const LOCATOR_SPACE = 4096;
 
 export function* createVhd(store: Store, options: CreateOptions): Flow {
   const { size: wanted, subformat = "dynamic", blockSize = DEFAULT_BLOCK, ...more } = options as VhdCreateOptions;
-  const { uuid = crypto.getRandomValues(new Uint8Array(16)), time = Date.now() / 1000, ...rest } = more;
+  const { uuid = crypto.getRandomValues(new Uint8Array(16)), time = Date.now() / 1000, parent, ...rest } = more;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined)
-    throw invalid(`VHDs have no option "${unknown}"`, "Known: subformat, blockSize, uuid, time");
+    throw invalid(`VHDs have no option "${unknown}"`, "Known: subformat, blockSize, uuid, time, parent");
   if (!Number.isSafeInteger(wanted) || wanted <= 0 || wanted > MAX_SIZE) {
     throw invalid(`a VHD cannot be ${wanted} bytes`, `Give 1 to ${MAX_SIZE}`);
   }
@@ -32,21 +38,54 @@ export function* createVhd(store: Store, options: CreateOptions): Flow {
   if (uuid.length !== 16) throw invalid(`a UUID has 16 bytes, not ${uuid.length}`);
   const size = Math.ceil(wanted / SECTOR) * SECTOR;
 
+  if (parent && subformat !== "dynamic") throw invalid(`a ${subformat} VHD has no parent`, "Leave one of them out");
   if (subformat === "fixed") {
     yield* wait(store.resize(size));
     yield* put(store, size, buildFooter({ size, dataOffset: NO_OFFSET, type: DiskType.Fixed, uuid, time }));
   } else if (subformat === "dynamic") {
     const dataOffset = BigInt(FOOTER_BYTES);
-    const footer = buildFooter({ size, dataOffset, type: DiskType.Dynamic, uuid, time });
+    const type = parent ? DiskType.Differencing : DiskType.Dynamic;
+    const footer = buildFooter({ size, dataOffset, type, uuid, time });
     const entries = Math.ceil(size / blockSize);
     const tablePosition = FOOTER_BYTES + HEADER_BYTES;
     const table = new Uint8Array(Math.ceil((entries * 4) / SECTOR) * SECTOR).fill(UNUSED & 0xff);
     yield* put(store, tablePosition, table);
-    yield* put(store, FOOTER_BYTES, buildHeader(tablePosition, entries, blockSize));
-    yield* put(store, tablePosition + table.length, footer);
+    let end = tablePosition + table.length;
+    const made = parent && headerParent(parent, end);
+    for (const { position, text } of made?.locators ?? []) {
+      const bytes = new Uint8Array(LOCATOR_SPACE);
+      bytes.set(text);
+      yield* put(store, Number(position), bytes);
+      end += LOCATOR_SPACE;
+    }
+    yield* put(store, FOOTER_BYTES, buildHeader(tablePosition, entries, blockSize, made));
+    yield* put(store, end, footer);
     // The copy at 0 last: until then nothing takes the file for a VHD.
     yield* put(store, 0, footer);
   } else throw invalid(`there is no VHD subformat "${subformat}"`, "Known: dynamic, fixed");
+}
+
+/** The locators' texts lie from `start` on. */
+function headerParent({ uuid, relativePath, absolutePath }: NonNullable<VhdCreateOptions["parent"]>, start: number) {
+  if (!/^[0-9a-f]{32}$/.test(uuid)) throw invalid(`"${uuid}" is no UUID of a VHD`, "Give 32 lower-case hex digits");
+  const places: [number, string | undefined][] = [
+    [Platform.W2ku, absolutePath],
+    [Platform.W2ru, relativePath],
+  ];
+  const locators: (NewParent["locators"][number] & { text: Uint8Array })[] = [];
+  for (const [platform, path] of places) {
+    if (path === undefined) continue;
+    const text = utf16(path, true);
+    if (text.length === 0 || text.length > LOCATOR_SPACE) throw invalid("a parent's path has 1 to 2048 characters");
+    const position = BigInt(start + locators.length * LOCATOR_SPACE);
+    locators.push({ platform, space: LOCATOR_SPACE, length: text.length, position, text });
+  }
+  return {
+    uuid: Uint8Array.from(uuid.match(/../g)!, (hex) => Number.parseInt(hex, 16)),
+    timestamp: 0,
+    name: absolutePath ?? relativePath ?? "",
+    locators,
+  };
 }
 
 function* put(store: Store, position: number, bytes: Uint8Array): Flow {

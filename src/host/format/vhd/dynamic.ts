@@ -1,6 +1,6 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import { ExtentKind, type Image } from "../../../core/format.ts";
+import { ExtentKind, type Image, type ParentReference } from "../../../core/format.ts";
 import { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import { CoreMapper } from "../../../wasm/map.ts";
@@ -18,18 +18,23 @@ export interface DynamicLayout {
   tablePosition: number;
   /** Where the footer is, or would be: data ends here, and the next block goes here. A multiple of the sector. */
   end: number;
+  /** Of a differencing disk. */
+  parent?: ParentReference;
 }
 
 /**
- * A dynamic disk: blocks appear at the end of the file when first written.
+ * A dynamic or differencing disk: blocks appear at the end of the file when first written.
  *
  *   footer copy │ header │ BAT │ bitmap, block │ bitmap, block │ … │ footer
+ *
+ * In a differencing disk, what has no block or a clear bit is the parent's.
  */
 export class DynamicVhd implements Image {
   readonly format = "vhd";
   readonly sectorSize = SECTOR;
   readonly size: number;
   readonly mapper: CoreMapper;
+  readonly parent: ParentReference | undefined;
   readonly #layout: DynamicLayout;
   readonly #store: Store;
   readonly #metadata: Metadata;
@@ -41,11 +46,12 @@ export class DynamicVhd implements Image {
   #end: number;
 
   constructor(layout: DynamicLayout) {
-    const { store, size, header, headerPosition, tablePosition, end } = layout;
+    const { store, size, header, headerPosition, tablePosition, end, parent } = layout;
     const { blockSize, entries } = header;
     this.#layout = layout;
     this.#store = store;
     this.size = size;
+    this.parent = parent;
     this.#bitmap = bitmapBytes(blockSize);
     this.#stride = this.#bitmap + blockSize;
     // Nothing may lie over the footer copy at 0, nor over the header where it follows that, as it always does.
@@ -53,7 +59,7 @@ export class DynamicVhd implements Image {
     this.#end = end;
     this.mapper = new CoreMapper({
       kind: "table",
-      hole: ExtentKind.Zero,
+      hole: parent ? ExtentKind.Backing : ExtentKind.Zero,
       base: this.#base,
       limit: end,
       blockBytes: blockSize,
@@ -81,6 +87,12 @@ export class DynamicVhd implements Image {
   get dirty(): boolean {
     return this.#metadata.dirty;
   }
+  get crowded(): boolean {
+    return this.#metadata.crowded;
+  }
+  get identity(): string {
+    return this.#layout.footer.uuid;
+  }
 
   *load(): Flow {
     yield* this.#metadata.load((page, key, position) => {
@@ -99,12 +111,11 @@ export class DynamicVhd implements Image {
   }
 
   *allocate(offset: number, length: number): Flow {
-    yield* this.#metadata.bound();
     const { blockSize } = this.#layout.header;
     const index = Math.floor(offset / blockSize);
     // The resolve that stopped for want of a place has looked this entry up, so its page is cached.
     const entry = this.#entry(this.mapper.topKey(index * 4), index);
-    if (entry === UNUSED) yield* this.#addBlocks(index, Math.ceil((offset + length) / blockSize));
+    if (entry === UNUSED) yield* this.#addBlocks(index, offset, length);
     else yield* this.#addSectors(index, entry * SECTOR, offset % blockSize, length);
   }
 
@@ -112,25 +123,30 @@ export class DynamicVhd implements Image {
     const { footer, header } = this.#layout;
     return {
       format: "vhd",
-      subformat: "dynamic",
+      subformat: this.parent ? "differencing" : "dynamic",
       size: this.size,
       blockSize: header.blockSize,
       tableEntries: header.entries,
       creator: footer.creator,
       uuid: footer.uuid,
       geometry: footer.geometry,
+      ...(this.parent && { parent: { uuid: this.parent.identities[0] ?? null, paths: this.parent.paths } }),
     };
   }
 
   /**
-   * Gives blocks [index, last) a place at the end of the file, as far as they have none and share a BAT page.
+   * Gives block `index`, and those after it that the range reaches, a place at the end of the file, as far as they have none
+   * and share a BAT page.
    *
    * The order survives a crash at any point. The footer goes to its new end first, so that the file always has one there;
    * then the bitmaps, the first of them over the old footer. A new block is all zeros (the file has just grown by it), with
-   * every sector marked as present, which is what products that ignore bitmaps assume. The BAT entries stay in memory
-   * until `sync`, after a flush: an entry on disk never points to anything that is not.
+   * every sector marked as present, which is what products that ignore bitmaps assume; in a differencing disk only those of
+   * the range are. The BAT entries stay in memory until `sync`, after a flush: an entry on disk never points to anything
+   * that is not.
    */
-  *#addBlocks(index: number, last: number): Flow {
+  *#addBlocks(index: number, offset: number, length: number): Flow {
+    const { blockSize } = this.#layout.header;
+    const last = Math.ceil((offset + length) / blockSize);
     const key = this.mapper.topKey(index * 4);
     let count = 0;
     for (let next = index; next < last && this.mapper.topKey(next * 4) === key; next++, count++) {
@@ -147,8 +163,12 @@ export class DynamicVhd implements Image {
     yield* this.#write(this.#end + count * this.#stride, sealFooter(this.#layout.footer.bytes));
     const start = this.#end;
     this.#end += count * this.#stride;
-    const bitmap = new Uint8Array(this.#bitmap).fill(0xff);
-    for (let i = 0; i < count; i++) yield* this.#write(start + i * this.#stride, bitmap);
+    const whole = new Uint8Array(this.#bitmap).fill(0xff);
+    for (let i = 0; i < count; i++) {
+      const within = (at: number) => Math.max(0, Math.min(blockSize, at - (index + i) * blockSize));
+      const bitmap = this.parent ? this.#bits(within(offset), within(offset + length)) : whole;
+      yield* this.#write(start + i * this.#stride, bitmap);
+    }
     this.mapper.limit = this.#end;
     this.#metadata.change(key, this.#pagePosition(key), (page) => {
       const view = new DataView(page.buffer, page.byteOffset, page.length);
@@ -184,6 +204,13 @@ export class DynamicVhd implements Image {
     this.#metadata.change(key, block + Math.floor(pageStart / SECTOR / 8), (page) => {
       for (let bit = first; bit < end; bit++) page[bit >> 3] |= 0x80 >> (bit & 7);
     });
+  }
+
+  /** A bitmap with the sectors of [from, to) set. */
+  #bits(from: number, to: number): Uint8Array {
+    const bitmap = new Uint8Array(this.#bitmap);
+    for (let bit = from / SECTOR; bit < to / SECTOR; bit++) bitmap[bit >> 3] |= 0x80 >> (bit & 7);
+    return bitmap;
   }
 
   #entry(key: number, index: number): number {

@@ -10,7 +10,7 @@ export const DiskType = { Fixed: 2, Dynamic: 3, Differencing: 4 } as const;
 /** "Data Offset" of a fixed disk: there is no next structure. */
 export const NO_OFFSET = 0xffffffff_ffffffffn;
 /** Seconds from 1970 to 2000, where VHD time starts. */
-const EPOCH = 946684800;
+export const EPOCH = 946684800;
 /** Largest disk that the format's 32-bit sector numbers can hold with its metadata, in bytes. */
 export const MAX_SIZE = 2040 * 2 ** 30;
 
@@ -63,7 +63,7 @@ export function parseFooter(bytes: Uint8Array): Footer | null {
     currentSize: view.getBigUint64(48),
     geometry: { cylinders: view.getUint16(56), heads: bytes[58], sectors: bytes[59] },
     type: view.getUint32(60),
-    uuid: [...bytes.subarray(68, 84)].map((byte) => byte.toString(16).padStart(2, "0")).join(""),
+    uuid: uuidText(bytes.subarray(68, 84)),
     savedState: bytes[84] !== 0,
   };
 }
@@ -145,6 +145,11 @@ export function diskSize({ creator, geometry, currentSize }: Footer): bigint {
     return (currentSize / 512n) * 512n;
   }
   return BigInt(product) * 512n;
+}
+
+/** In the order of the file, as everybody shows a VHD's, without dashes. */
+export function uuidText(bytes: Uint8Array): string {
+  return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function text(bytes: Uint8Array, at: number, length: number): string {

@@ -3,7 +3,7 @@ import { createVhd } from "./create.ts";
 import { parseFooter } from "./footer.ts";
 import { openVhd } from "./open.ts";
 
-/** Virtual Hard Disk (Virtual PC, Hyper-V, Azure; "vpc" to QEMU), fixed and dynamic. */
+/** Virtual Hard Disk (Virtual PC, Hyper-V, Azure; "vpc" to QEMU), fixed, dynamic and differencing. */
 export const vhd: Format = {
   name: "vhd",
   extensions: ["vhd", "vpc"],

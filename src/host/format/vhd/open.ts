@@ -1,12 +1,23 @@
-import { ParavaneError } from "../../../core/error.ts";
+import { asParavaneError, ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { Image, OpenOptions } from "../../../core/format.ts";
+import type { Image, OpenOptions, ParentReference } from "../../../core/format.ts";
 import { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import { DynamicVhd } from "./dynamic.ts";
 import { FixedVhd } from "./fixed.ts";
-import { DiskType, diskSize, FOOTER_BYTES, type Footer, NO_OFFSET, parseFooter, SECTOR } from "./footer.ts";
-import { bitmapBytes, HEADER_BYTES, type Header, parseHeader, UNUSED } from "./header.ts";
+import {
+  DiskType,
+  diskSize,
+  EPOCH,
+  FOOTER_BYTES,
+  type Footer,
+  NO_OFFSET,
+  parseFooter,
+  SECTOR,
+  uuidText,
+} from "./footer.ts";
+import { bitmapBytes, HEADER_BYTES, type Header, type HeaderParent, parseHeader, UNUSED } from "./header.ts";
+import { Platform, readLocator } from "./locator.ts";
 
 /** Bytes of the BAT looked at a time when all of it must be. */
 const SCAN = 65536;
@@ -25,13 +36,7 @@ export function* openVhd(store: Store, options: OpenOptions): Flow<Image> {
     if (size <= end) return new FixedVhd(size, footer);
     throw corrupt(store, "hard disk footer", end, `says ${size} bytes, but only ${end} precede it: truncated`);
   }
-  if (footer.type === DiskType.Differencing) {
-    throw new ParavaneError("UNSUPPORTED", "differencing VHDs (those with a parent) cannot be opened yet", {
-      file: store.name,
-      structure: "hard disk footer",
-    });
-  }
-  if (footer.type !== DiskType.Dynamic) {
+  if (footer.type !== DiskType.Dynamic && footer.type !== DiskType.Differencing) {
     throw corrupt(store, "hard disk footer", end, `has unknown disk type ${footer.type}`);
   }
   const headerPosition = inStore(store, footer.dataOffset, HEADER_BYTES, "dynamic disk header");
@@ -40,7 +45,36 @@ export function* openVhd(store: Store, options: OpenOptions): Flow<Image> {
   if (!header.intact) warn("the checksum of the dynamic disk header is wrong");
   const tablePosition = checkHeader(store, header, headerPosition, size);
   if (!atEnd) yield* refuseTruncated(store, header, tablePosition);
-  return new DynamicVhd({ store, size, footer, header, headerPosition, tablePosition, end });
+  const parent = footer.type === DiskType.Differencing ? yield* parentOf(store, header.parent, warn) : undefined;
+  return new DynamicVhd({ store, size, footer, header, headerPosition, tablePosition, end, parent });
+}
+
+/** The relative path first: it is the likeliest still to be true. The name, which the header itself holds, comes last. */
+function* parentOf(store: Store, parent: HeaderParent, warn: (message: string) => void): Flow<ParentReference> {
+  const relative: string[] = [];
+  const absolute: string[] = [];
+  for (const locator of parent.locators) {
+    let path: string | undefined;
+    try {
+      path = yield* readLocator(store, locator);
+    } catch (thrown) {
+      // One that cannot be read says nothing about the others.
+      const { code, message } = asParavaneError(thrown);
+      if (code !== "CORRUPT") throw thrown;
+      warn(message);
+    }
+    if (path !== undefined) (locator.platform === Platform.W2ru ? relative : absolute).push(path);
+  }
+  const paths = [...new Set([...relative, ...absolute, ...(parent.name === "" ? [] : [parent.name])])];
+  const known = parent.uuid.some((byte) => byte !== 0);
+  return {
+    paths,
+    windows: true,
+    // A parent without a UUID is no VHD: a raw disk, as XenServer's tools allow.
+    ...(known ? { format: "vhd" } : {}),
+    identities: known ? [uuidText(parent.uuid)] : [],
+    ...(parent.timestamp === 0 ? {} : { modified: EPOCH + parent.timestamp }),
+  };
 }
 
 /**

@@ -60,6 +60,7 @@ export function parentReference({ values }: ParentLocator): ParentReference {
   return {
     paths: given("relative_path", "absolute_win32_path", "volume_path"),
     format: "vhdx",
+    windows: true,
     identities: given("parent_linkage", "parent_linkage2").map(guid),
   };
 }

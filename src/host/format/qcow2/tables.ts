@@ -57,7 +57,8 @@ export class Tables {
     this.perPage = pageBytes / this.entryBytes;
     this.mapper = new CoreMapper({
       kind: "qcow2",
-      hole: header.backingFile === undefined ? ExtentKind.Zero : ExtentKind.Backing,
+      // Without a parent too: what has no place is a hole, not zeros that somebody wrote.
+      hole: ExtentKind.Backing,
       base: clusterBytes,
       limit: end,
       blockBytes: clusterBytes,

@@ -112,8 +112,66 @@ export interface Image {
    * and `mapper` may be another afterwards. @throws ParavaneError INVALID, UNSUPPORTED, NO_SPACE
    */
   resize?(size: number): Flow;
+  // The next five change the whole image, durably. Nothing else is under way, and `mapper` may be another afterwards.
+  /** Absent when the format keeps no snapshots inside the image. */
+  readonly snapshots?: Snapshots;
+  /** Notes another parent, or none (`undefined`); moves no data. @throws ParavaneError INVALID, UNSUPPORTED, NO_SPACE */
+  setParent?(parent: NewParent | undefined): Flow;
+  /** Drops all that the image holds itself, so that its parent (or zeros) shows. @throws ParavaneError UNSUPPORTED */
+  empty?(): Flow;
+  /** How clusters are stored compressed; present with `writePacked`. */
+  readonly packing?: Packing;
+  /**
+   * Stores the cluster at `offset`, compressed as `packing` says, in place of what is there; visible at the next `sync`, as
+   * after `allocate`. @throws ParavaneError INVALID, NO_SPACE
+   */
+  writePacked?(offset: number, packed: Uint8Array): Flow;
   /** What `img info` shows: the format's own facts, JSON-safe. */
   describe(): Record<string, unknown>;
+}
+
+/** One state of the disk, kept inside the image. */
+export interface SnapshotInfo {
+  id: string;
+  name: string;
+  /** Milliseconds since 1970. */
+  date: number;
+  /** Guest-visible bytes then; absent where the image does not say. */
+  diskSize?: number;
+  /** Bytes of saved machine state. */
+  stateSize: number;
+  /** Nanoseconds that the guest had run. */
+  clock: bigint;
+}
+
+/** Snapshots are found by id, else by name. @throws ParavaneError NOT_FOUND, UNSUPPORTED, NO_SPACE */
+export interface Snapshots {
+  /** Oldest first. */
+  list(): readonly SnapshotInfo[];
+  /** Keeps the disk as it is now. */
+  create(options: { name: string; date?: number }): Flow<SnapshotInfo>;
+  /** Makes the disk what it was, size included; the snapshot stays. */
+  apply(idOrName: string): Flow;
+  delete(idOrName: string): Flow;
+}
+
+/** How an image's clusters are compressed. Whoever writes does the compressing, on as many processors as there are. */
+export interface Packing {
+  /** Guest bytes that are compressed together; `writePacked` takes multiples of it, the last one filled up with zeros. */
+  unit: number;
+  codec: "deflate" | "zstd";
+  /** deflate: log2 of the window that readers have. */
+  windowBits?: number;
+}
+
+/** A parent to be noted in an image. */
+export interface NewParent {
+  /** As it is to be found from the image's own folder, or an absolute path; in the host's way to write paths. */
+  path: string;
+  /** By our name, such as "vhd". */
+  format?: string;
+  /** Its `Image.identity`, for formats that note one. */
+  identity?: string;
 }
 
 /** How an image names the one that it is based on. */
@@ -146,6 +204,8 @@ export interface OpenOptions {
 export interface CreateOptions {
   /** Guest-visible bytes. */
   size: number;
+  /** Makes the image hold only what differs from this one; it must be opened over it. */
+  parent?: NewParent;
   /** Format-specific, such as `subformat: "fixed"`; unknown names are refused. */
   [option: string]: unknown;
 }
@@ -180,6 +240,14 @@ export interface CheckReport {
   imageEndOffset: number;
 }
 
+/** How large image files get. */
+export interface Measure {
+  /** Guest bytes that get a place together. */
+  unit: number;
+  /** Bytes of the file that holds `units` of them. */
+  bytes(units: number): number;
+}
+
 /** A disk-image format: one file (or folder) under src/host/format, listed in its index. */
 export interface Format {
   readonly name: string;
@@ -193,6 +261,8 @@ export interface Format {
   open(store: Store, options: OpenOptions): Flow<Image>;
   /** Writes an empty image to an empty store. @throws ParavaneError INVALID */
   create(store: Store, options: CreateOptions): Flow<void>;
+  /** For a new image with these options. @throws ParavaneError INVALID */
+  measure?(options: CreateOptions): Measure;
   /** Follows every reference; reads only. @throws ParavaneError as opening does, when there is nothing to go by */
   check?(store: Store): Flow<CheckReport>;
   /** Gives leaks back; with "all", mends what can be. What is left. @throws ParavaneError CORRUPT when some cannot be */

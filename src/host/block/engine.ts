@@ -48,7 +48,8 @@ export class Engine implements Block, AsyncCloseable {
   /** Flows that wait for `#unsettled` to be 0, and those that wait for them. */
   #settling = 0;
   #waiting: (() => void)[] = [];
-  #resizing: Promise<void> | null = null;
+  /** Work on the image as a whole. */
+  #exclusive: Promise<void> | null = null;
   #closing: { result: Later<void> } | null = null;
 
   constructor(image: Image, store: Store, options: EngineOptions = {}) {
@@ -71,7 +72,7 @@ export class Engine implements Block, AsyncCloseable {
   }
 
   submit(requests: readonly BlockRequest[]): Later<void> {
-    if (this.#resizing) return this.#resizing.then(() => this.submit(requests));
+    if (this.#exclusive) return this.#exclusive.then(() => this.submit(requests));
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
     this.#active++;
     const pending = run(this.#serve(requests));
@@ -83,35 +84,43 @@ export class Engine implements Block, AsyncCloseable {
    * Changes the disk's size, durably, once what is under way has completed; what is submitted meanwhile waits. New bytes
    * are zeros. @throws ParavaneError CLOSED, READ_ONLY, INVALID, UNSUPPORTED (by the format), NO_SPACE
    */
-  async resize(size: number): Promise<void> {
+  resize(size: number): Promise<void> {
+    const file = this.store.name;
+    return this.exclusive(function* (image) {
+      if (image.resize) return yield* image.resize(size);
+      throw new ParavaneError("UNSUPPORTED", `the size of ${image.format} images cannot be changed yet`, { file });
+    });
+  }
+
+  /**
+   * Carries out work on the image as a whole, once what is under way has completed and is durable; what is submitted
+   * meanwhile waits. @throws ParavaneError CLOSED, READ_ONLY, and what the work throws
+   */
+  async exclusive<T>(work: (image: Image) => Flow<T>): Promise<T> {
     const context = { file: this.store.name };
-    while (this.#resizing) await this.#resizing;
+    while (this.#exclusive) await this.#exclusive;
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", context);
     if (this.readOnly) throw new ParavaneError("READ_ONLY", "the disk is read-only", context);
-    if (!this.image.resize) {
-      throw new ParavaneError("UNSUPPORTED", `the size of ${this.image.format} images cannot be changed yet`, context);
-    }
-    const done = this.#resize(size);
-    this.#resizing = done
-      .catch(() => {})
-      .then(() => {
-        this.#resizing = null;
-      });
+    const done = this.#alone(work);
+    const over = () => {
+      this.#exclusive = null;
+    };
+    this.#exclusive = done.then(over, over);
     return done;
   }
 
-  async #resize(size: number): Promise<void> {
+  async #alone<T>(work: (image: Image) => Flow<T>): Promise<T> {
     await run(this.#drain());
     if (!this.#begun) {
       const refusal = await run(this.#begin());
       if (refusal) throw refusal;
     }
     await run(this.#durable());
-    await run(this.image.resize!(size));
+    return run(work(this.image));
   }
 
   close(): Later<void> {
-    if (this.#resizing) return this.#resizing.then(() => this.close());
+    if (this.#exclusive) return this.#exclusive.then(() => this.close());
     if (!this.#closing) {
       this.#closing = { result: undefined };
       this.#closing.result = run(this.#close());
@@ -189,7 +198,7 @@ export class Engine implements Block, AsyncCloseable {
    * @throws ParavaneError CLOSED, CORRUPT, and what the store throws
    */
   places(offset: number, length: number): Later<Place[]> {
-    if (this.#resizing) return this.#resizing.then(() => this.places(offset, length));
+    if (this.#exclusive) return this.#exclusive.then(() => this.places(offset, length));
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
     return run(this.#places(offset, Math.min(length, this.size - offset)));
   }

@@ -7,7 +7,8 @@ import { buildFooter, DiskType, FOOTER_BYTES, MAX_SIZE, NO_OFFSET, SECTOR } from
 import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, type NewParent, UNUSED } from "./header.ts";
 import { Platform, utf16 } from "./locator.ts";
 
-interface VhdCreateOptions extends CreateOptions {
+interface VhdCreateOptions {
+  size: number;
   /** "dynamic" (grows as it is written) or "fixed". */
   subformat?: "dynamic" | "fixed";
   /** Bytes that a dynamic disk grows by: a power of two from 4 KiB to 256 MiB. 2 MiB is what every product reads. */
@@ -24,7 +25,12 @@ interface VhdCreateOptions extends CreateOptions {
 const LOCATOR_SPACE = 4096;
 
 export function* createVhd(store: Store, options: CreateOptions): Flow {
-  const { size: wanted, subformat = "dynamic", blockSize = DEFAULT_BLOCK, ...more } = options as VhdCreateOptions;
+  const {
+    size: wanted,
+    subformat = "dynamic",
+    blockSize = DEFAULT_BLOCK,
+    ...more
+  } = options as unknown as VhdCreateOptions;
   const { uuid = crypto.getRandomValues(new Uint8Array(16)), time = Date.now() / 1000, parent, ...rest } = more;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined)

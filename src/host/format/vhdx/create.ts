@@ -10,7 +10,8 @@ import { buildLocator } from "./locator.ts";
 import { buildMetadata, MAX_BLOCK, MAX_SIZE, MIN_BLOCK } from "./metadata.ts";
 import { buildRegionTable, REGION_TABLES } from "./regions.ts";
 
-interface VhdxCreateOptions extends CreateOptions {
+interface VhdxCreateOptions {
+  size: number;
   /** "dynamic" (grows as it is written) or "fixed" (every block has its place from the start). */
   subformat?: "dynamic" | "fixed";
   /** Bytes: a power of two from 1 MiB to 256 MiB. When absent, the smallest from 2 MiB whose table fits 1 MiB. */
@@ -31,7 +32,7 @@ const TABLE_RUN = MiB;
 
 /** Writes header section, log, metadata, table and, when fixed, the blocks, each a multiple of 1 MiB, in this order. */
 export function* createVhdx(store: Store, options: CreateOptions): Flow {
-  const { size: wanted, subformat = "dynamic", blockSize, ...more } = options as VhdxCreateOptions;
+  const { size: wanted, subformat = "dynamic", blockSize, ...more } = options as unknown as VhdxCreateOptions;
   const { logicalSectorSize = 512, physicalSectorSize = 4096, logSize = MiB, parent, ...rest } = more;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined) throw invalid(`VHDX images have no option "${unknown}"`, `Known: ${KNOWN}`);

@@ -166,8 +166,10 @@ export interface Packing {
 
 /** A parent to be noted in an image. */
 export interface NewParent {
-  /** As it is to be found from the image's own folder, or an absolute path; in the host's way to write paths. */
+  /** As it is to be found from the image's own folder, or an absolute path; with slashes or backslashes. */
   path: string;
+  /** A second way to find it, for formats that note both. */
+  absolutePath?: string;
   /** By our name, such as "vhd". */
   format?: string;
   /** Its `Image.identity`, for formats that note one. */

@@ -38,7 +38,7 @@ async function bases(): Promise<Base[]> {
   const dynamic = await written({});
   const bytes = contentOf(dynamic.store);
   const { dataWriteGuid } = dynamic.disk.describe();
-  const child = await written({ parent: { dataWriteGuid, relativePath: "x" } }, dynamic.store);
+  const child = await written({ parent: { identity: String(dataWriteGuid), path: "x" } }, dynamic.store);
   const table = { position: 3 * MiB, data: bytes.slice(3 * MiB, 3 * MiB + SECTOR) };
   const windows = dataFile("dissect-vhdx_dynamic.vhdx");
   const field = (at: number) => Number(new DataView(windows.buffer).getBigUint64(at, true));

@@ -218,7 +218,7 @@ peerTest("vhdiinfo", "libvhdi-utils", "libvhdi knows our disks, and a differenci
   const child = await createDisk(new FileStore(path, { create: true }), {
     format: "vhdx",
     size,
-    parent: { dataWriteGuid, relativePath: ".\\1.vhdx", absolutePath: "C:\\disks\\1.vhdx" },
+    parent: { identity: String(dataWriteGuid), path: ".\\1.vhdx", absolutePath: "C:\\disks\\1.vhdx" },
     backing: await open(parentPath, { readOnly: true }),
   });
   await writeBytes(child, 512, new Uint8Array(512).fill(0x22));

@@ -54,7 +54,9 @@ export const DISKS: DiskCase[] = [
         const { uuid } = parent.describe();
         await parent.close();
         const backing = await openDisk(second, { readOnly: true });
-        await (await createDisk(first, { format: "vhd", size, parent: { uuid }, backing })).close();
+        await (
+          await createDisk(first, { format: "vhd", size, parent: { identity: String(uuid), path: "x" }, backing })
+        ).close();
       }
       return openDisk(seen(first), { backing: await openDisk(seen(second), { readOnly: true }) });
     },
@@ -71,7 +73,14 @@ export const DISKS: DiskCase[] = [
         const { dataWriteGuid } = parent.describe();
         await parent.close();
         const backing = await openDisk(second, { readOnly: true });
-        await (await createDisk(first, { format: "vhdx", size, parent: { dataWriteGuid }, backing })).close();
+        await (
+          await createDisk(first, {
+            format: "vhdx",
+            size,
+            parent: { identity: String(dataWriteGuid), path: "x" },
+            backing,
+          })
+        ).close();
       }
       return openDisk(seen(first), { backing: await openDisk(seen(second), { readOnly: true }) });
     },

@@ -18,7 +18,7 @@ async function family() {
   await base.close();
   const child = new KeptStore();
   const open = async (store = child) => openDisk(store, { backing: await openDisk(parent, { readOnly: true }) });
-  const names = { uuid, relativePath: ".\\base.vhd", absolutePath: "C:\\d\\base.vhd" };
+  const names = { identity: String(uuid), path: ".\\base.vhd", absolutePath: "C:\\d\\base.vhd" };
   const backing = await openDisk(parent, { readOnly: true });
   const disk = await createDisk(child, { format: "vhd", size: SIZE, parent: names, backing });
   await writeBytes(disk, 2 * MiB + 512, new Uint8Array(11 * 512).fill(0xbb));

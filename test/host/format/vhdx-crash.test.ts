@@ -54,7 +54,7 @@ async function program(seed: number, parent: MemoryStore | null) {
     size: SIZE,
     blockSize: BLOCK,
     ...(parent && {
-      parent: { dataWriteGuid: (await openDisk(parent, { readOnly: true })).describe().dataWriteGuid },
+      parent: { identity: String((await openDisk(parent, { readOnly: true })).describe().dataWriteGuid), path: "x" },
       backing: await backing(),
     }),
   });

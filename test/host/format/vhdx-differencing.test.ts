@@ -19,7 +19,7 @@ async function family() {
   await base.close();
   const child = new KeptStore();
   const open = async (store = child) => openDisk(store, { backing: await openDisk(parent, { readOnly: true }) });
-  const options = { dataWriteGuid, relativePath: ".\\base.vhdx", absolutePath: "C:\\base.vhdx" };
+  const options = { identity: String(dataWriteGuid), path: ".\\base.vhdx", absolutePath: "C:\\base.vhdx" };
   const backing = await openDisk(parent, { readOnly: true });
   const disk = await createDisk(child, { format: "vhdx", size: SIZE, blockSize: MiB, parent: options, backing });
   await writeBytes(disk, 2 * MiB + 512, new Uint8Array(11 * 512).fill(0xbb));

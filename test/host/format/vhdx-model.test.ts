@@ -98,7 +98,7 @@ test(`${PROGRAMS} random programs leave what a model says`, { timeout: 600_000 }
       let image: Block = await createDisk(store, {
         ...options,
         ...(kind === "fixed" && { subformat: "fixed" }),
-        ...(parent && { parent: { dataWriteGuid }, backing: await backing() }),
+        ...(parent && { parent: { identity: String(dataWriteGuid), path: "x" }, backing: await backing() }),
       });
 
       const touched: { first: number; count: number }[] = [];

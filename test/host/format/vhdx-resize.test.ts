@@ -64,7 +64,12 @@ test("a differencing disk grows, keeping its bitmap; the parent ends where it di
   await base.close();
   const child = new KeptStore();
   const backing = () => openDisk(parent, { readOnly: true });
-  const options = { format: "vhdx", size: 3 * MiB, blockSize: MiB, parent: { dataWriteGuid } };
+  const options = {
+    format: "vhdx",
+    size: 3 * MiB,
+    blockSize: MiB,
+    parent: { identity: String(dataWriteGuid), path: "x" },
+  };
   const disk = await createDisk(child, { ...options, backing: await backing() });
   await writeBytes(disk, 512, new Uint8Array(512).fill(1));
   await disk.resize(5 * GiB);

@@ -427,13 +427,13 @@ test("creating refuses what the format cannot say", async () => {
     { logSize: 0 },
     { logSize: MiB + 1 },
     { subformat: "sparse" },
-    { subformat: "fixed", parent: { dataWriteGuid: newGuid() } },
+    { subformat: "fixed", parent: { identity: newGuid(), path: "x" } },
     { colour: "blue" },
   ]) {
     expect([options, await code(options)]).toEqual([options, "INVALID"]);
   }
   expect(await code({ size: 64 * TiB, logicalSectorSize: 4096, physicalSectorSize: 4096 })).toBe("made");
-  expect(await code({ parent: { dataWriteGuid: newGuid() } })).toBe("NOT_FOUND");
+  expect(await code({ parent: { identity: newGuid(), path: "x" } })).toBe("NOT_FOUND");
 });
 
 test("a 64 TiB disk of 1 MiB blocks opens with a few reads and a few MiB, and is written at both ends", async () => {

@@ -1,14 +1,13 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { CreateOptions } from "../../../core/format.ts";
+import type { CreateOptions, NewParent } from "../../../core/format.ts";
 import { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import { buildFooter, DiskType, FOOTER_BYTES, MAX_SIZE, NO_OFFSET, SECTOR } from "./footer.ts";
-import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, type NewParent, UNUSED } from "./header.ts";
+import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, type LocatedParent, UNUSED } from "./header.ts";
 import { Platform, utf16 } from "./locator.ts";
 
-interface VhdCreateOptions {
-  size: number;
+interface VhdCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed". */
   subformat?: "dynamic" | "fixed";
   /** Bytes that a dynamic disk grows by: a power of two from 4 KiB to 256 MiB. 2 MiB is what every product reads. */
@@ -17,20 +16,13 @@ interface VhdCreateOptions {
   uuid?: Uint8Array;
   /** Seconds since 1970; now when absent. */
   time?: number;
-  /** Makes a differencing disk over the VHD of that UUID, and says where it may be found, in Windows' way to write paths. */
-  parent?: { uuid: string; relativePath?: string; absolutePath?: string };
 }
 
 /** Bytes that each parent locator has in the file. */
 const LOCATOR_SPACE = 4096;
 
 export function* createVhd(store: Store, options: CreateOptions): Flow {
-  const {
-    size: wanted,
-    subformat = "dynamic",
-    blockSize = DEFAULT_BLOCK,
-    ...more
-  } = options as unknown as VhdCreateOptions;
+  const { size: wanted, subformat = "dynamic", blockSize = DEFAULT_BLOCK, ...more } = options as VhdCreateOptions;
   const { uuid = crypto.getRandomValues(new Uint8Array(16)), time = Date.now() / 1000, parent, ...rest } = more;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined)
@@ -72,13 +64,14 @@ export function* createVhd(store: Store, options: CreateOptions): Flow {
 }
 
 /** The locators' texts lie from `start` on. */
-function headerParent({ uuid, relativePath, absolutePath }: NonNullable<VhdCreateOptions["parent"]>, start: number) {
+function headerParent({ path, absolutePath, identity: uuid = "" }: NewParent, start: number) {
+  const [relativePath, absolute] = isAbsolute(path) ? [undefined, path] : [path, absolutePath];
   if (!/^[0-9a-f]{32}$/.test(uuid)) throw invalid(`"${uuid}" is no UUID of a VHD`, "Give 32 lower-case hex digits");
   const places: [number, string | undefined][] = [
-    [Platform.W2ku, absolutePath],
-    [Platform.W2ru, relativePath],
+    [Platform.W2ku, absolute && windows(absolute)],
+    [Platform.W2ru, relativePath && windows(relativePath)],
   ];
-  const locators: (NewParent["locators"][number] & { text: Uint8Array })[] = [];
+  const locators: (LocatedParent["locators"][number] & { text: Uint8Array })[] = [];
   for (const [platform, path] of places) {
     if (path === undefined) continue;
     const text = utf16(path, true);
@@ -89,10 +82,13 @@ function headerParent({ uuid, relativePath, absolutePath }: NonNullable<VhdCreat
   return {
     uuid: Uint8Array.from(uuid.match(/../g)!, (hex) => Number.parseInt(hex, 16)),
     timestamp: 0,
-    name: absolutePath ?? relativePath ?? "",
+    name: windows(absolute ?? path),
     locators,
   };
 }
+
+const isAbsolute = (path: string) => /^([a-z]:)?[\\/]/i.test(path);
+const windows = (path: string) => path.replaceAll("/", "\\");
 
 function* put(store: Store, position: number, bytes: Uint8Array): Flow {
   yield* wait(store.writev(position, bytes, SegmentList.of(0, bytes.length)));

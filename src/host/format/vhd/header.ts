@@ -54,12 +54,17 @@ export function parseHeader(bytes: Uint8Array): Header | null {
   };
 }
 
-export interface NewParent extends Omit<HeaderParent, "locators"> {
+export interface LocatedParent extends Omit<HeaderParent, "locators"> {
   /** Each with the bytes that it has in the file, whole sectors. */
   locators: (Locator & { space: number })[];
 }
 
-export function buildHeader(tableOffset: number, entries: number, blockSize: number, parent?: NewParent): Uint8Array {
+export function buildHeader(
+  tableOffset: number,
+  entries: number,
+  blockSize: number,
+  parent?: LocatedParent,
+): Uint8Array {
   const bytes = new Uint8Array(HEADER_BYTES);
   const view = new DataView(bytes.buffer);
   for (let i = 0; i < COOKIE.length; i++) bytes[i] = COOKIE.charCodeAt(i);

@@ -1,6 +1,6 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { CreateOptions } from "../../../core/format.ts";
+import type { CreateOptions, NewParent } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { BatLayout, ENTRY_BYTES, entryOf, State } from "./bat.ts";
 import { newGuid } from "./guid.ts";
@@ -10,8 +10,7 @@ import { buildLocator } from "./locator.ts";
 import { buildMetadata, MAX_BLOCK, MAX_SIZE, MIN_BLOCK } from "./metadata.ts";
 import { buildRegionTable, REGION_TABLES } from "./regions.ts";
 
-interface VhdxCreateOptions {
-  size: number;
+interface VhdxCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed" (every block has its place from the start). */
   subformat?: "dynamic" | "fixed";
   /** Bytes: a power of two from 1 MiB to 256 MiB. When absent, the smallest from 2 MiB whose table fits 1 MiB. */
@@ -22,8 +21,6 @@ interface VhdxCreateOptions {
   physicalSectorSize?: number;
   /** Bytes, whole MiB. */
   logSize?: number;
-  /** Makes a differencing disk, of the parent's size, over the VHDX of that identity; and where that may be found. */
-  parent?: { dataWriteGuid: string; relativePath?: string; absolutePath?: string };
 }
 
 const KNOWN = "subformat, blockSize, logicalSectorSize, physicalSectorSize, logSize, parent";
@@ -32,7 +29,7 @@ const TABLE_RUN = MiB;
 
 /** Writes header section, log, metadata, table and, when fixed, the blocks, each a multiple of 1 MiB, in this order. */
 export function* createVhdx(store: Store, options: CreateOptions): Flow {
-  const { size: wanted, subformat = "dynamic", blockSize, ...more } = options as unknown as VhdxCreateOptions;
+  const { size: wanted, subformat = "dynamic", blockSize, ...more } = options as VhdxCreateOptions;
   const { logicalSectorSize = 512, physicalSectorSize = 4096, logSize = MiB, parent, ...rest } = more;
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined) throw invalid(`VHDX images have no option "${unknown}"`, `Known: ${KNOWN}`);
@@ -84,11 +81,13 @@ export function* createVhdx(store: Store, options: CreateOptions): Flow {
   yield* write(store, 0, buildFileIdentifier("Paravane"));
 }
 
-function locatorOf({ dataWriteGuid, relativePath, absolutePath }: NonNullable<VhdxCreateOptions["parent"]>) {
+function locatorOf({ path, absolutePath, identity = "" }: NewParent) {
+  const [relative, absolute] = /^([a-z]:)?[\\/]/i.test(path) ? [undefined, path] : [path, absolutePath];
+  const windows = (name: string) => name.replaceAll("/", "\\");
   return buildLocator({
-    parent_linkage: `{${dataWriteGuid}}`,
-    ...(relativePath && { relative_path: relativePath }),
-    ...(absolutePath && { absolute_win32_path: absolutePath }),
+    parent_linkage: `{${identity}}`,
+    ...(relative && { relative_path: windows(relative) }),
+    ...(absolute && { absolute_win32_path: windows(absolute) }),
   });
 }
 

@@ -1,4 +1,4 @@
-import type { Block } from "../../core/block.ts";
+import type { Block, BlockRequest } from "../../core/block.ts";
 import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, wait } from "../../core/flow.ts";
@@ -7,7 +7,10 @@ import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
 import { raw } from "../format/raw.ts";
-import { Engine } from "./engine.ts";
+import { foreignFormat } from "../format/signatures.ts";
+import { readBytes } from "./bytes.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
+import { RawGuard } from "./guard.ts";
 import type { Place } from "./places.ts";
 
 /** An open disk image. */
@@ -103,7 +106,9 @@ function* open(store: Store, name: string | undefined, options: OpenOptions & { 
   const { backing, ...rest } = options;
   const image = yield* format.open(store, rest);
   checkParent(image, store, backing);
-  return new ImageDisk(image, store, options);
+  // Whoever named the format will name it again.
+  const guard = name === undefined && format === raw ? new RawGuard(store) : undefined;
+  return new ImageDisk(image, store, options, guard);
 }
 
 /** An image with a parent is never read without it, nor over a disk that is known to be another. */
@@ -137,10 +142,32 @@ function* probe(store: Store): Flow<Format> {
   yield* wait(store.readv(store.size - length, tail, SegmentList.of(0, length)));
   let best: Format = raw;
   for (const format of FORMATS) if (format.probe(head, tail) > best.probe(head, tail)) best = format;
-  return best;
+  const foreign = best === raw ? foreignFormat(head) : undefined;
+  if (foreign === undefined) return best;
+  const hint = 'If it is a raw disk with such a content, say so: format "raw"';
+  throw new ParavaneError("UNSUPPORTED", `it is a ${foreign} image`, { file: store.name }, { hint });
 }
 
 class ImageDisk extends Engine implements Disk {
+  readonly #guard: RawGuard | undefined;
+
+  constructor(image: Image, store: Store, options: EngineOptions, guard?: RawGuard) {
+    super(image, store, options);
+    this.#guard = guard;
+  }
+
+  override submit(requests: readonly BlockRequest[]): Later<void> {
+    if (!this.#guard) return super.submit(requests);
+    return this.#guard.submit(requests, this.size, (batch) => super.submit(batch));
+  }
+
+  override async resize(size: number): Promise<void> {
+    if (this.#guard && size >= 512 && size < this.size) {
+      this.#guard.checkEnd(await readBytes(this, Math.floor(size) - 512, 512));
+    }
+    return super.resize(size);
+  }
+
   get format(): string {
     return this.image.format;
   }

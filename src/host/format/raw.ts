@@ -1,16 +1,34 @@
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, wait } from "../../core/flow.ts";
-import { type CreateOptions, ExtentKind, type Format, type Image, type OpenOptions } from "../../core/format.ts";
+import {
+  type CreateOptions,
+  ExtentKind,
+  type Format,
+  type Image,
+  type Measure,
+  type OpenOptions,
+} from "../../core/format.ts";
+import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { CoreMapper } from "../../wasm/map.ts";
 
 const SECTOR = 512;
+/** Bytes of zeros written at a time. */
+const RUN = 2 ** 20;
+
+interface RawCreateOptions extends CreateOptions {
+  /**
+   * "off" leaves a hole; "full" writes zeros, so that the space is there; so does "falloc", for lack of a call that
+   * reserves space and writes nothing.
+   */
+  preallocation?: "off" | "falloc" | "full";
+}
 
 /** No metadata: guest byte n is store byte n. */
 class RawImage implements Image {
   readonly format = "raw";
   readonly sectorSize = SECTOR;
-  readonly size: number;
+  size: number;
   readonly mapper: CoreMapper;
   readonly dirty = false;
   readonly #store: Store;
@@ -25,6 +43,18 @@ class RawImage implements Image {
   *allocate(): Flow {
     yield* wait(this.#store.resize(this.size));
     this.mapper.limit = this.size;
+  }
+
+  /** @throws ParavaneError INVALID (not whole sectors), and what the store throws: a device keeps its size */
+  *resize(size: number): Flow {
+    if (!Number.isSafeInteger(size) || size < 0 || size % SECTOR !== 0) {
+      const hint = `Give whole sectors of ${SECTOR} bytes`;
+      throw new ParavaneError("INVALID", `a raw image cannot be ${size} bytes`, { file: this.#store.name }, { hint });
+    }
+    yield* wait(this.#store.resize(size));
+    yield* wait(this.#store.flush());
+    this.size = size;
+    this.mapper.limit = size;
   }
 
   // A flat map has no entries: it never misses, is never corrupt, and leaves nothing to write.
@@ -50,12 +80,34 @@ export const raw: Format = {
     return new RawImage(store);
   },
 
-  *create(store: Store, { size, ...rest }: CreateOptions): Flow<void> {
-    const [unknown] = Object.keys(rest);
-    if (unknown !== undefined) throw new ParavaneError("INVALID", `raw images have no option "${unknown}"`);
-    if (!Number.isSafeInteger(size) || size < 0) {
-      throw new ParavaneError("INVALID", `a raw image cannot be ${size} bytes`, {}, { hint: "Give whole bytes" });
+  *create(store: Store, options: CreateOptions): Flow<void> {
+    const { size, preallocation } = checked(options);
+    yield* wait(store.resize(size));
+    if (preallocation === "off") return;
+    const zeros = new Uint8Array(Math.min(RUN, size));
+    for (let at = 0; at < size; at += RUN) {
+      yield* wait(store.writev(at, zeros, SegmentList.of(0, Math.min(RUN, size - at))));
     }
-    yield* wait(store.resize(Math.ceil(size / SECTOR) * SECTOR));
+  },
+
+  // What is not stored still counts in the length of the file.
+  measure(options: CreateOptions): Measure {
+    const { size } = checked(options);
+    return { unit: SECTOR, bytes: () => size };
   },
 };
+
+/** @throws ParavaneError INVALID */
+function checked({ size, preallocation = "off", parent, ...rest }: RawCreateOptions) {
+  const [unknown] = Object.keys(rest);
+  const invalid = (message: string, hint: string) => new ParavaneError("INVALID", message, {}, { hint });
+  if (unknown !== undefined) throw invalid(`raw images have no option "${unknown}"`, "Known: preallocation");
+  if (parent) throw invalid("a raw image has no parent", "Make the image in a format that notes one");
+  if (!["off", "falloc", "full"].includes(preallocation)) {
+    throw invalid(`there is no preallocation "${preallocation}"`, "Known: off, falloc, full");
+  }
+  if (!Number.isSafeInteger(size) || size < 0) {
+    throw invalid(`a raw image cannot be ${size} bytes`, "Give whole bytes");
+  }
+  return { size: Math.ceil(size / SECTOR) * SECTOR, preallocation };
+}

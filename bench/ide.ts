@@ -1,5 +1,4 @@
 import { AtaCommand, AtaRegister, Prd } from "../assembly/spec/ata.ts";
-import { IdeField } from "../assembly/spec/ide.ts";
 import { RequestField, TableField } from "../assembly/spec/request.ts";
 import type { Core } from "../src/wasm/core.ts";
 import type { Bench } from "./bench.ts";
@@ -11,20 +10,17 @@ import { IdeTwin } from "./twin/ide.ts";
 /** The same shape for both contestants, so that the loops around them compile the same. */
 interface Channel {
   i32: Int32Array;
-  u8: Uint8Array;
   f64: Float64Array;
   write(register: number, value: number): number;
   read(register: number): number;
   prd(): number;
   finish(): number;
-  identify(): void;
 }
 
 const RECORD = IDE.table + TableField.Records;
 const OFFSET = (RECORD + RequestField.Offset) / 8;
 const COUNT = (IDE.table + TableField.SegmentCount) / 4;
 const SEGMENTS = (RECORD + RequestField.Size) / 4;
-const BUFFER = IDE.context + IdeField.Buffer;
 
 /** One 4 KiB READ DMA as a driver gives it: 16 register accesses, and the two calls that carry it out. */
 function commands(channel: Channel, operations: number): number {
@@ -63,15 +59,6 @@ function walks({ i32, ...channel }: Channel, operations: number): number {
   return sum;
 }
 
-function identifies({ u8, ...channel }: Channel, operations: number): number {
-  let sum = 0;
-  for (let i = 0; i < operations; i++) {
-    channel.identify();
-    sum += u8[BUFFER + (i & 511)];
-  }
-  return sum;
-}
-
 const ctx = IDE.context;
 
 /** A READ DMA of one page, or of the whole table, is set up; the latter also given. */
@@ -101,29 +88,25 @@ function bench(name: string, unit: string, operations: number, whole: boolean, l
     contestants() {
       const core = prepared(whole);
       const start = core.u8.slice();
-      const { ideRead, ideWrite, idePrd, ideFinish, ideIdentify } = core.call;
+      const { ideRead, ideWrite, idePrd, ideFinish } = core.call;
       const wasm: Channel = {
         i32: new Int32Array(core.memory.buffer),
-        u8: core.u8,
         f64: core.f64,
         write: (register, value) => ideWrite(ctx, register, register === AtaRegister.BmTable ? 4 : 1, value),
         read: (register) => ideRead(ctx, register, 1),
         prd: () => idePrd(ctx, 1),
         finish: () => ideFinish(ctx, 0, -1),
-        identify: () => ideIdentify(ctx),
       };
       const twin = new IdeTwin(start, ctx);
       const typescript: Channel = {
         i32: twin.i32,
-        u8: twin.u8,
         f64: twin.f64,
         write: (register, value) => twin.write(register, value),
         read: (register) => twin.read(register),
         prd: () => twin.prd(),
         finish: () => twin.finish(0, -1),
-        identify: () => twin.identify(),
       };
-      const which = [commands, walks, identifies].indexOf(loop);
+      const which = [commands, walks].indexOf(loop);
       return [
         inProcess("WASM", (n) => loop(wasm, n)),
         inProcess("TypeScript", (n) => loop(typescript, n)),
@@ -136,5 +119,4 @@ function bench(name: string, unit: string, operations: number, whole: boolean, l
 export const ideBenches: Bench[] = [
   bench("ide: READ DMA, 16 accesses", "command", 60_000, false, commands),
   bench("ide: PRD walk, 32 entries", "walk", 100_000, true, walks),
-  bench("ide: IDENTIFY", "sector", 100_000, false, identifies),
 ];

@@ -5,58 +5,78 @@ import { CommandBits, DriveField, DriveKind, IdeField, IdeOp, IdeProtocol } from
 import { nowhere, readAddress } from "./address";
 import { get, previous, put, register, usesLba } from "./context";
 
-function row(table: usize, code: u32, op: u32, protocol: u32, traits: u32): void {
-  const kinds = DriveKind.Disk << CommandBits.KindShift;
-  store<u32>(table + code * 4, op | (protocol << CommandBits.ProtocolShift) | traits | kinds);
+function row(table: usize, kinds: u32, code: u32, op: u32, protocol: u32, traits: u32): void {
+  store<u32>(
+    table + code * 4,
+    op | (protocol << CommandBits.ProtocolShift) | traits | (kinds << CommandBits.KindShift),
+  );
 }
 
-/** Fills the command table: one line a command (ATA/ATAPI-6, annex A). What is not listed aborts. */
+/** A command that the device carries out itself. */
+function own(table: usize, kinds: u32, code: u32, op: u32, traits: u32 = 0): void {
+  row(table, kinds, code, op, IdeProtocol.Device, traits);
+}
+
+/** Fills the command table: one line a command, with the devices that know it. What is not listed aborts. */
 export function fillCommands(t: usize): void {
-  const sectors: u32 = CommandBits.Addressed;
-  const ext: u32 = CommandBits.Addressed | CommandBits.Ext;
+  const sectors: u32 = CommandBits.Addressed | CommandBits.Lockable;
+  const ext: u32 = sectors | CommandBits.Ext;
+  const multiple: u32 = CommandBits.Multiple;
+  const disks: u32 = DriveKind.Disk | DriveKind.CompactFlash;
+  const flash: u32 = DriveKind.CompactFlash;
+  const packet: u32 = DriveKind.Packet;
+  const all: u32 = disks | packet;
   memory.fill(t, 0, 256 * 4);
-  row(t, AtaCommand.ReadSectors, IdeOp.Read, IdeProtocol.PioIn, sectors);
-  row(t, AtaCommand.ReadSectorsOnce, IdeOp.Read, IdeProtocol.PioIn, sectors);
-  row(t, AtaCommand.ReadSectorsExt, IdeOp.Read, IdeProtocol.PioIn, ext);
-  row(t, AtaCommand.ReadMultiple, IdeOp.Read, IdeProtocol.PioIn, sectors | CommandBits.Multiple);
-  row(t, AtaCommand.ReadMultipleExt, IdeOp.Read, IdeProtocol.PioIn, ext | CommandBits.Multiple);
-  row(t, AtaCommand.ReadDma, IdeOp.Read, IdeProtocol.Dma, sectors);
-  row(t, AtaCommand.ReadDmaOnce, IdeOp.Read, IdeProtocol.Dma, sectors);
-  row(t, AtaCommand.ReadDmaExt, IdeOp.Read, IdeProtocol.Dma, ext);
-  row(t, AtaCommand.WriteSectors, IdeOp.Write, IdeProtocol.PioOut, sectors);
-  row(t, AtaCommand.WriteSectorsOnce, IdeOp.Write, IdeProtocol.PioOut, sectors);
-  row(t, AtaCommand.WriteSectorsExt, IdeOp.Write, IdeProtocol.PioOut, ext);
-  row(t, AtaCommand.WriteMultiple, IdeOp.Write, IdeProtocol.PioOut, sectors | CommandBits.Multiple);
-  row(t, AtaCommand.WriteMultipleExt, IdeOp.Write, IdeProtocol.PioOut, ext | CommandBits.Multiple);
-  row(t, AtaCommand.WriteDma, IdeOp.Write, IdeProtocol.Dma, sectors);
-  row(t, AtaCommand.WriteDmaOnce, IdeOp.Write, IdeProtocol.Dma, sectors);
-  row(t, AtaCommand.WriteDmaExt, IdeOp.Write, IdeProtocol.Dma, ext);
-  row(t, AtaCommand.ReadVerify, IdeOp.Verify, IdeProtocol.NonData, sectors);
-  row(t, AtaCommand.ReadVerifyOnce, IdeOp.Verify, IdeProtocol.NonData, sectors);
-  row(t, AtaCommand.ReadVerifyExt, IdeOp.Verify, IdeProtocol.NonData, ext);
-  row(t, AtaCommand.FlushCache, IdeOp.Flush, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.FlushCacheExt, IdeOp.Flush, IdeProtocol.NonData, CommandBits.Ext);
-  row(t, AtaCommand.Identify, IdeOp.Identify, IdeProtocol.PioIn, 0);
-  row(t, AtaCommand.SetFeatures, IdeOp.SetFeatures, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.SetMultiple, IdeOp.SetMultiple, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.InitializeParameters, IdeOp.InitializeParameters, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.ReadNativeMax, IdeOp.ReadNativeMax, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.ReadNativeMaxExt, IdeOp.ReadNativeMax, IdeProtocol.NonData, CommandBits.Ext);
-  row(t, AtaCommand.ExecuteDiagnostic, IdeOp.Diagnostic, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.CheckPower, IdeOp.CheckPower, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.CheckPowerOld, IdeOp.CheckPower, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.Idle, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.IdleOld, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.IdleImmediate, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.IdleImmediateOld, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.Standby, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.StandbyOld, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.StandbyImmediate, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.StandbyImmediateOld, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.Sleep, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.SleepOld, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.Recalibrate, IdeOp.Nothing, IdeProtocol.NonData, 0);
-  row(t, AtaCommand.Seek, IdeOp.Nothing, IdeProtocol.NonData, 0);
+  row(t, disks, AtaCommand.ReadSectors, IdeOp.Read, IdeProtocol.PioIn, sectors | CommandBits.Signature);
+  row(t, disks, AtaCommand.ReadSectorsOnce, IdeOp.Read, IdeProtocol.PioIn, sectors);
+  row(t, disks, AtaCommand.ReadSectorsExt, IdeOp.Read, IdeProtocol.PioIn, ext);
+  row(t, disks, AtaCommand.ReadMultiple, IdeOp.Read, IdeProtocol.PioIn, sectors | multiple);
+  row(t, disks, AtaCommand.ReadMultipleExt, IdeOp.Read, IdeProtocol.PioIn, ext | multiple);
+  row(t, disks, AtaCommand.ReadDma, IdeOp.Read, IdeProtocol.Dma, sectors);
+  row(t, disks, AtaCommand.ReadDmaOnce, IdeOp.Read, IdeProtocol.Dma, sectors);
+  row(t, disks, AtaCommand.ReadDmaExt, IdeOp.Read, IdeProtocol.Dma, ext);
+  row(t, disks, AtaCommand.WriteSectors, IdeOp.Write, IdeProtocol.PioOut, sectors);
+  row(t, disks, AtaCommand.WriteSectorsOnce, IdeOp.Write, IdeProtocol.PioOut, sectors);
+  row(t, disks, AtaCommand.WriteVerify, IdeOp.Write, IdeProtocol.PioOut, sectors);
+  row(t, flash, AtaCommand.CfaWriteSectors, IdeOp.Write, IdeProtocol.PioOut, sectors);
+  row(t, flash, AtaCommand.CfaWriteMultiple, IdeOp.Write, IdeProtocol.PioOut, sectors | multiple);
+  row(t, disks, AtaCommand.WriteSectorsExt, IdeOp.Write, IdeProtocol.PioOut, ext);
+  row(t, disks, AtaCommand.WriteMultiple, IdeOp.Write, IdeProtocol.PioOut, sectors | multiple);
+  row(t, disks, AtaCommand.WriteMultipleExt, IdeOp.Write, IdeProtocol.PioOut, ext | multiple);
+  row(t, disks, AtaCommand.WriteMultipleFuaExt, IdeOp.Write, IdeProtocol.PioOut, ext | multiple);
+  row(t, disks, AtaCommand.WriteDma, IdeOp.Write, IdeProtocol.Dma, sectors);
+  row(t, disks, AtaCommand.WriteDmaOnce, IdeOp.Write, IdeProtocol.Dma, sectors);
+  row(t, disks, AtaCommand.WriteDmaExt, IdeOp.Write, IdeProtocol.Dma, ext);
+  row(t, disks, AtaCommand.WriteDmaFuaExt, IdeOp.Write, IdeProtocol.Dma, ext);
+  row(t, disks, AtaCommand.ReadVerify, IdeOp.Verify, IdeProtocol.NonData, sectors);
+  row(t, disks, AtaCommand.ReadVerifyOnce, IdeOp.Verify, IdeProtocol.NonData, sectors);
+  row(t, disks, AtaCommand.ReadVerifyExt, IdeOp.Verify, IdeProtocol.NonData, ext);
+  row(t, all, AtaCommand.FlushCache, IdeOp.Flush, IdeProtocol.NonData, CommandBits.Lockable);
+  row(t, disks, AtaCommand.FlushCacheExt, IdeOp.Flush, IdeProtocol.NonData, CommandBits.Ext | CommandBits.Lockable);
+  own(t, disks, AtaCommand.Identify, IdeOp.Identify, CommandBits.Signature);
+  own(t, all, AtaCommand.SetFeatures, IdeOp.SetFeatures);
+  own(t, disks, AtaCommand.SetMultiple, IdeOp.SetMultiple);
+  own(t, disks, AtaCommand.InitializeParameters, IdeOp.InitializeParameters);
+  own(t, disks, AtaCommand.ReadNativeMax, IdeOp.ReadNativeMax);
+  own(t, disks, AtaCommand.ReadNativeMaxExt, IdeOp.ReadNativeMax, CommandBits.Ext);
+  own(t, disks, AtaCommand.Recalibrate, IdeOp.Nothing);
+  own(t, disks, AtaCommand.Seek, IdeOp.Nothing);
+  own(t, all, AtaCommand.ExecuteDiagnostic, IdeOp.Diagnostic);
+  own(t, all, AtaCommand.CheckPower, IdeOp.CheckPower);
+  own(t, disks, AtaCommand.CheckPowerOld, IdeOp.CheckPower);
+  own(t, all, AtaCommand.Idle, IdeOp.Power);
+  own(t, disks, AtaCommand.IdleOld, IdeOp.Power);
+  own(t, all, AtaCommand.IdleImmediate, IdeOp.Power);
+  own(t, disks, AtaCommand.IdleImmediateOld, IdeOp.Power);
+  own(t, all, AtaCommand.Standby, IdeOp.Power);
+  own(t, disks, AtaCommand.StandbyOld, IdeOp.Power);
+  own(t, all, AtaCommand.StandbyImmediate, IdeOp.Power);
+  own(t, disks, AtaCommand.StandbyImmediateOld, IdeOp.Power);
+  own(t, all, AtaCommand.Sleep, IdeOp.Power);
+  own(t, disks, AtaCommand.SleepOld, IdeOp.Power);
+  own(t, packet, AtaCommand.Packet, IdeOp.Packet);
+  own(t, packet, AtaCommand.IdentifyPacket, IdeOp.IdentifyPacket);
+  own(t, packet, AtaCommand.DeviceReset, IdeOp.DeviceReset);
 }
 
 /** Decodes command `code` for `drive` into the action fields. A command refused outright becomes IdeOp.Abort. */
@@ -68,6 +88,7 @@ export function decode(ctx: usize, drive: usize, code: u32): void {
   let lba: u64 = 0;
   let fault: u32 = 0;
   let refused = (entry & (kind << CommandBits.KindShift)) === 0;
+  if ((entry & CommandBits.Lockable) !== 0 && get(drive + DriveField.Locked) !== 0) refused = true;
   if ((entry & CommandBits.Addressed) !== 0) {
     remaining = register(drive, AtaRegister.Count);
     if ((entry & CommandBits.Ext) !== 0) {
@@ -96,4 +117,7 @@ export function decode(ctx: usize, drive: usize, code: u32): void {
   store<u64>(ctx + IdeField.Lba, lba);
   put(ctx + IdeField.Remaining, remaining);
   put(ctx + IdeField.Block, block);
+  put(ctx + IdeField.Unit, get(drive + DriveField.SectorBytes));
+  put(ctx + IdeField.Command, code);
+  put(ctx + IdeField.Step, 0);
 }

@@ -6,7 +6,7 @@
 //              └──────────────────────┴─────────────┴──────────────┘
 import { guestRange, pushRequest, pushSegment, tableReset } from "../memory";
 import { AtaError, BmStatus, Prd } from "../spec/ata";
-import { IdeField, IdeLimit, IdeOp, PrdOutcome } from "../spec/ide";
+import { IdeField, IdeOp, PrdOutcome } from "../spec/ide";
 import { BlockOp, BlockStatus } from "../spec/request";
 import { get, put, selected } from "./context";
 import { advance, endDma, fail, inRange } from "./transfer";
@@ -47,7 +47,7 @@ export function walk(ctx: usize, table: usize, need: u32): u32 {
 export function idePrd(ctx: usize, master: u32): u32 {
   const drive = selected(ctx);
   const table = get(ctx + IdeField.Table) as usize;
-  const need = get(ctx + IdeField.Moving) * IdeLimit.SectorBytes;
+  const need = get(ctx + IdeField.Moving) * get(ctx + IdeField.Unit);
   const write = get(ctx + IdeField.Op) === IdeOp.Write;
   put(ctx + IdeField.Event, 0);
   tableReset(table);
@@ -70,7 +70,7 @@ export function idePrd(ctx: usize, master: u32): u32 {
     endDma(ctx, drive);
     return 0;
   }
-  const offset = (load<u64>(ctx + IdeField.Lba) as f64) * IdeLimit.SectorBytes;
+  const offset = (load<u64>(ctx + IdeField.Lba) as f64) * (get(ctx + IdeField.Unit) as f64);
   pushRequest(table, write ? BlockOp.Write : BlockOp.Read, BlockStatus.Pending, offset, need as f64, 0, 0);
   return 1;
 }

@@ -1,7 +1,7 @@
 // The registers of one channel as the guest sees them: task file, device control, data port, bus master. One call per
 // port access; what it leaves to do is in IdeField.Event.
-import { AtaControl, AtaDevice, AtaRegister, AtaStatus, BmCommand, BmStatus } from "../spec/ata";
-import { DriveField, IdeField, IdeOp, IdePhase } from "../spec/ide";
+import { AtaCommand, AtaControl, AtaDevice, AtaRegister, AtaStatus, BmCommand, BmStatus } from "../spec/ata";
+import { DriveField, DriveKind, IdeAbort, IdeField, IdeOp, IdePhase } from "../spec/ide";
 import { decode, fillCommands } from "./command";
 import {
   clearActive,
@@ -17,7 +17,8 @@ import {
   setRegister,
   updateLine,
 } from "./context";
-import { begin, beginReset, blockTaken, endReset, finish, startDma } from "./transfer";
+import { beginAbort, beginReset, endReset } from "./reset";
+import { begin, blockTaken, finish, startDma } from "./transfer";
 
 /** Power-on, and the reset wire: everything but what the host has configured. I/O in flight is waited for, BSY set. */
 export function ideReset(ctx: usize): void {
@@ -106,9 +107,12 @@ function writeRegister(ctx: usize, reg: u32, value: u32): void {
   if (reg === AtaRegister.Data || reg > (AtaRegister.Command as u32)) return;
   const drive = selected(ctx);
   const control = get(ctx + IdeField.Control) & ~AtaControl.HighOrder;
-  // §9.1: while BSY or DRQ is set nothing but Device Control is looked at.
-  if ((get(drive + DriveField.Status) & (AtaStatus.Busy | AtaStatus.DataRequest)) !== 0) return;
-  if (get(ctx + IdeField.Phase) !== IdePhase.Idle) return;
+  // §9.1: while BSY or DRQ is set nothing but Device Control and two commands is looked at.
+  const busy = (get(drive + DriveField.Status) & (AtaStatus.Busy | AtaStatus.DataRequest)) !== 0;
+  if (busy || get(ctx + IdeField.Phase) !== IdePhase.Idle) {
+    if (reg === AtaRegister.Command) interrupted(ctx, drive, value);
+    return;
+  }
   put(ctx + IdeField.Control, control);
   if (reg === AtaRegister.Command) {
     command(ctx, drive, value);
@@ -128,6 +132,19 @@ function writeRegister(ctx: usize, reg: u32, value: u32): void {
   }
 }
 
+/**
+ * A command while the drive is busy: a packet device hears DEVICE RESET (§8.10), a disk IDLE IMMEDIATE, which Linux and
+ * others send to a drive that they have lost patience with.
+ */
+function interrupted(ctx: usize, drive: usize, code: u32): void {
+  const kind = get(drive + DriveField.Kind);
+  if (get(ctx + IdeField.Phase) === IdePhase.Reset || kind === DriveKind.Absent) return;
+  if (get(ctx + IdeField.Abort) !== IdeAbort.None) return;
+  if (kind === DriveKind.Packet) {
+    if (code === AtaCommand.DeviceReset) beginAbort(ctx, IdeAbort.DeviceReset);
+  } else if (code === AtaCommand.IdleImmediate) beginAbort(ctx, IdeAbort.IdleImmediate);
+}
+
 function command(ctx: usize, drive: usize, code: u32): void {
   let target = drive;
   if (!isPresent(drive)) {
@@ -139,7 +156,8 @@ function command(ctx: usize, drive: usize, code: u32): void {
   }
   setInterrupt(ctx, target, 0);
   decode(ctx, target, code);
-  begin(ctx, target);
+  if (get(ctx + IdeField.Op) === IdeOp.DeviceReset) beginAbort(ctx, IdeAbort.DeviceReset);
+  else begin(ctx, target);
 }
 
 function writeControl(ctx: usize, value: u32): void {

@@ -1,12 +1,14 @@
 // What a drive goes through from an accepted command to its end: DRQ blocks, DMA, completion and errors. The host is
 // asked for one thing at a time (IdeEvent.Io or Execute) and answers with `finish`.
-import { AtaControl, AtaDevice, AtaError, AtaRegister, AtaSignature, AtaStatus, BmStatus } from "../spec/ata";
+import { AtaError, AtaReason, AtaRegister, AtaStatus, BmStatus } from "../spec/ata";
 import {
   CommandBits,
   DriveField,
+  DriveKind,
+  IdeAbort,
+  IdeAnswer,
   IdeEvent,
   IdeField,
-  IdeLimit,
   IdeOp,
   IdePhase,
   IdeProtocol,
@@ -14,19 +16,8 @@ import {
 } from "../spec/ide";
 import { BlockStatus } from "../spec/request";
 import { writeAddress, writeCount } from "./address";
-import {
-  addEvent,
-  clearActive,
-  driveAt,
-  get,
-  isPresent,
-  put,
-  selected,
-  setInterrupt,
-  setPrevious,
-  setRegister,
-  setStatus,
-} from "./context";
+import { addEvent, clearActive, get, isPresent, put, selected, setInterrupt, setRegister, setStatus } from "./context";
+import { endAbort, endReset, sign, signature } from "./reset";
 
 function ask(ctx: usize, event: u32): void {
   put(ctx + IdeField.InFlight, 1);
@@ -43,9 +34,12 @@ export function begin(ctx: usize, drive: usize): void {
   const ready: u32 = AtaStatus.Ready | AtaStatus.SeekComplete;
   put(drive + DriveField.Error, 0);
   if (protocol === IdeProtocol.None) {
+    // §9.12: what a host takes for a disk shows itself as a packet device.
+    const signs = (get(ctx + IdeField.Traits) & CommandBits.Signature) !== 0;
+    if (signs && get(drive + DriveField.Kind) === DriveKind.Packet) sign(drive);
     fail(ctx, drive, get(ctx + IdeField.Fault), 0);
   } else if (protocol === IdeProtocol.PioOut) {
-    offerBlock(ctx, drive, IdePhase.PioOut);
+    offerSectors(ctx, drive, IdePhase.PioOut);
   } else if (protocol === IdeProtocol.Dma) {
     setPhase(ctx, IdePhase.Dma);
     setStatus(drive, ready | AtaStatus.DataRequest);
@@ -53,9 +47,8 @@ export function begin(ctx: usize, drive: usize): void {
   } else {
     setPhase(ctx, IdePhase.Busy);
     setStatus(drive, AtaStatus.Busy | AtaStatus.Ready);
-    const op = get(ctx + IdeField.Op);
-    if (op > (IdeOp.Flush as u32)) {
-      put(ctx + IdeField.Moving, nextBlock(ctx));
+    if (protocol === IdeProtocol.Device) {
+      put(ctx + IdeField.Moving, 0);
       ask(ctx, IdeEvent.Execute);
     } else moveBlock(ctx, drive);
   }
@@ -69,13 +62,18 @@ export function startDma(ctx: usize): void {
   ask(ctx, IdeEvent.Io);
 }
 
-/** DRQ: the next block of the buffer is the guest's to read or fill. */
-function offerBlock(ctx: usize, drive: usize, phase: u32): void {
-  if (phase === IdePhase.PioOut) put(ctx + IdeField.Moving, nextBlock(ctx));
+/** DRQ: `bytes` of the buffer are the guest's to read or fill. */
+function offer(ctx: usize, drive: usize, phase: u32, bytes: u32): void {
   put(ctx + IdeField.BufferAt, 0);
-  put(ctx + IdeField.BufferEnd, get(ctx + IdeField.Moving) * IdeLimit.SectorBytes);
+  put(ctx + IdeField.BufferEnd, bytes);
   setPhase(ctx, phase);
   setStatus(drive, AtaStatus.Ready | AtaStatus.SeekComplete | AtaStatus.DataRequest);
+}
+
+/** The next block of sectors. */
+function offerSectors(ctx: usize, drive: usize, phase: u32): void {
+  if (phase === IdePhase.PioOut) put(ctx + IdeField.Moving, nextBlock(ctx));
+  offer(ctx, drive, phase, get(ctx + IdeField.Moving) * get(ctx + IdeField.Unit));
 }
 
 function nextBlock(ctx: usize): u32 {
@@ -84,14 +82,19 @@ function nextBlock(ctx: usize): u32 {
 
 /** The guest has read, or filled, the whole block. */
 export function blockTaken(ctx: usize, drive: usize): void {
-  if (get(ctx + IdeField.Phase) === IdePhase.PioIn && get(ctx + IdeField.Remaining) === 0) {
+  const own = get(ctx + IdeField.Protocol) === IdeProtocol.Device;
+  const reads = get(ctx + IdeField.Phase) === IdePhase.PioIn;
+  if (reads && (own ? get(ctx + IdeField.Last) !== 0 : get(ctx + IdeField.Remaining) === 0)) {
     // §9.5: a PIO data-in command ends with its last word, without an interrupt.
     succeed(ctx, drive);
     return;
   }
   setPhase(ctx, IdePhase.Busy);
   setStatus(drive, AtaStatus.Busy | AtaStatus.Ready);
-  moveBlock(ctx, drive);
+  if (own) {
+    put(ctx + IdeField.Step, get(ctx + IdeField.Step) + 1);
+    ask(ctx, IdeEvent.Execute);
+  } else moveBlock(ctx, drive);
 }
 
 /** Asks the host for the next block, unless the disk ends before it. */
@@ -106,6 +109,7 @@ function moveBlock(ctx: usize, drive: usize): void {
 
 /** Checks [Lba, Lba + Moving) against the disk; ends the command with IDNF when it does not fit. */
 export function inRange(ctx: usize, drive: usize): bool {
+  if (get(ctx + IdeField.Protocol) === IdeProtocol.Device) return true;
   const lba = load<u64>(ctx + IdeField.Lba);
   const sectors = load<u64>(drive + DriveField.Sectors);
   const fault = get(ctx + IdeField.Fault);
@@ -120,16 +124,16 @@ export function inRange(ctx: usize, drive: usize): bool {
   return false;
 }
 
-/** Accounts for the block that has moved, and shows it in the task file. */
+/** Accounts for what has moved, and shows it in the task file. */
 export function advance(ctx: usize, drive: usize): void {
-  if ((get(ctx + IdeField.Traits) & CommandBits.Addressed) === 0) {
+  const traits = get(ctx + IdeField.Traits);
+  if ((traits & CommandBits.Addressed) === 0) {
     put(ctx + IdeField.Remaining, 0);
     return;
   }
   const moved = get(ctx + IdeField.Moving);
   const lba = load<u64>(ctx + IdeField.Lba) + moved;
   const remaining = get(ctx + IdeField.Remaining) - moved;
-  const traits = get(ctx + IdeField.Traits);
   store<u64>(ctx + IdeField.Lba, lba);
   put(ctx + IdeField.Remaining, remaining);
   writeAddress(drive, traits, lba);
@@ -141,10 +145,16 @@ function succeed(ctx: usize, drive: usize): void {
   setStatus(drive, AtaStatus.Ready | AtaStatus.SeekComplete);
 }
 
+/** §7.13.6: the interrupt reason of a packet command. */
+function reason(ctx: usize, drive: usize, value: u32): void {
+  if (get(ctx + IdeField.Op) === IdeOp.Packet) setRegister(drive, AtaRegister.Count, value);
+}
+
 /** Ends a DMA command as its PRD table has it (BMIDE §3.1). */
 export function endDma(ctx: usize, drive: usize): void {
   const outcome = get(ctx + IdeField.Outcome);
   put(ctx + IdeField.InFlight, 0);
+  reason(ctx, drive, AtaReason.Command | AtaReason.ToHost);
   succeed(ctx, drive);
   if (outcome !== PrdOutcome.Long && outcome !== PrdOutcome.NoBusMaster) clearActive(ctx);
   if (outcome !== PrdOutcome.Short) setInterrupt(ctx, drive, 1);
@@ -152,9 +162,11 @@ export function endDma(ctx: usize, drive: usize): void {
 
 /** Ends the command with an error; `extra` is or-ed into Status. */
 export function fail(ctx: usize, drive: usize, error: u32, extra: u32): void {
-  if (get(ctx + IdeField.Protocol) === IdeProtocol.Dma) clearActive(ctx);
+  const phase = get(ctx + IdeField.Phase);
+  if (get(ctx + IdeField.Protocol) === IdeProtocol.Dma || phase === IdePhase.Dma) clearActive(ctx);
   put(ctx + IdeField.InFlight, 0);
   put(drive + DriveField.Error, error);
+  reason(ctx, drive, AtaReason.Command | AtaReason.ToHost);
   setPhase(ctx, IdePhase.Idle);
   setStatus(drive, AtaStatus.Ready | AtaStatus.Error | extra);
   setInterrupt(ctx, drive, 1);
@@ -180,24 +192,32 @@ function errorOf(status: u32, op: u32): u32 {
 }
 
 /**
- * The host has done what it was asked for. `status` is a BlockStatus; `lba` the sector that failed, below zero when
- * unknown. While a reset waits, that is all it waited for.
+ * The host has done what it was asked for. `answer` is a BlockStatus or an IdeAnswer; `lba` the sector that failed, below
+ * zero when unknown. While a reset waits, that is all it waited for.
  */
-export function finish(ctx: usize, status: u32, lba: f64): void {
+export function finish(ctx: usize, answer: u32, lba: f64): void {
   const drive = selected(ctx);
   put(ctx + IdeField.InFlight, 0);
   if (get(ctx + IdeField.Phase) === IdePhase.Reset) {
-    if ((get(ctx + IdeField.Control) & AtaControl.SoftwareReset) === 0) endReset(ctx);
+    endReset(ctx);
+    return;
+  }
+  if (get(ctx + IdeField.Abort) !== IdeAbort.None) {
+    endAbort(ctx);
+    return;
+  }
+  const failed = answer !== (BlockStatus.Ok as u32);
+  if (failed && lba >= 0 && lba < 281474976710656.0) store<u64>(ctx + IdeField.Lba, lba as u64);
+  if (answer >= (IdeAnswer.Error as u32)) {
+    carryOn(ctx, drive, answer);
     return;
   }
   const op = get(ctx + IdeField.Op);
-  if (status !== BlockStatus.Ok) {
-    const error = errorOf(status, op);
-    if (lba >= 0 && lba < 281474976710656.0) store<u64>(ctx + IdeField.Lba, lba as u64);
+  if (failed) {
+    const error = errorOf(answer, op);
     failAt(ctx, drive, error & 0xff, error >> 8);
     return;
   }
-  const protocol = get(ctx + IdeField.Protocol);
   if (op === IdeOp.Diagnostic) {
     // §8.11: both drives run it; drive 0 answers for both.
     setPhase(ctx, IdePhase.Idle);
@@ -205,52 +225,56 @@ export function finish(ctx: usize, status: u32, lba: f64): void {
     if (isPresent(selected(ctx))) setInterrupt(ctx, selected(ctx), 1);
     return;
   }
+  const protocol = get(ctx + IdeField.Protocol);
+  if (protocol === IdeProtocol.Device) {
+    // A DMA that the device had asked for ends as its table has it, any other command here and now.
+    if (get(ctx + IdeField.Phase) === IdePhase.Dma) endDma(ctx, drive);
+    else end(ctx, drive);
+    return;
+  }
   advance(ctx, drive);
   if (protocol === IdeProtocol.Dma) {
     endDma(ctx, drive);
     return;
   }
-  if (protocol === IdeProtocol.PioIn) offerBlock(ctx, drive, IdePhase.PioIn);
+  if (protocol === IdeProtocol.PioIn) offerSectors(ctx, drive, IdePhase.PioIn);
   else if (protocol === IdeProtocol.PioOut && get(ctx + IdeField.Remaining) !== 0) {
-    offerBlock(ctx, drive, IdePhase.PioOut);
+    offerSectors(ctx, drive, IdePhase.PioOut);
   } else succeed(ctx, drive);
   setInterrupt(ctx, drive, 1);
 }
 
-/** Stops what is under way, before any register changes: a late completion finds the phase and is dropped. */
-export function beginReset(ctx: usize): void {
-  setPhase(ctx, IdePhase.Reset);
-  clearActive(ctx);
-  for (let i: u32 = 0; i < 2; i++) {
-    const drive = driveAt(ctx, i);
-    if (isPresent(drive)) setStatus(drive, AtaStatus.Busy);
-    setInterrupt(ctx, drive, 0);
-  }
+function end(ctx: usize, drive: usize): void {
+  reason(ctx, drive, AtaReason.Command | AtaReason.ToHost);
+  succeed(ctx, drive);
+  setInterrupt(ctx, drive, 1);
 }
 
-/** Both drives as a reset leaves them (§9.2, §9.12), as soon as nothing is in flight. */
-export function endReset(ctx: usize): void {
-  if (get(ctx + IdeField.InFlight) !== 0) return;
-  setPhase(ctx, IdePhase.Idle);
-  signature(ctx);
-}
-
-/** Diagnostic code, signature, device 0 selected. */
-export function signature(ctx: usize): void {
-  put(ctx + IdeField.Selected, 0);
-  for (let i: u32 = 0; i < 2; i++) {
-    const drive = driveAt(ctx, i);
-    for (let index: u32 = AtaRegister.Features; index <= (AtaRegister.Device as u32); index++) {
-      setRegister(drive, index, 0);
-      setPrevious(drive, index, 0);
-    }
-    setRegister(drive, AtaRegister.Device, AtaDevice.Obsolete);
-    setRegister(drive, AtaRegister.Count, 1);
-    setRegister(drive, AtaRegister.LbaLow, 1);
-    setRegister(drive, AtaRegister.LbaMid, AtaSignature.Disk & 0xff);
-    setRegister(drive, AtaRegister.LbaHigh, AtaSignature.Disk >> 8);
-    if (!isPresent(drive)) continue;
-    put(drive + DriveField.Error, AtaError.DiagnosticPassed);
-    setStatus(drive, AtaStatus.Ready | AtaStatus.SeekComplete);
+/** A command of the device's own goes on, or ends, as the device has it. */
+function carryOn(ctx: usize, drive: usize, answer: u32): void {
+  const value = answer & IdeAnswer.Value;
+  const kind = answer & IdeAnswer.Kind;
+  if (kind === IdeAnswer.Error) {
+    failAt(ctx, drive, value & 0xff, value >> 8);
+    return;
   }
+  if (kind === IdeAnswer.Dma) {
+    put(ctx + IdeField.Unit, 1);
+    put(ctx + IdeField.Remaining, value);
+    setPhase(ctx, IdePhase.Dma);
+    setStatus(drive, AtaStatus.Ready | AtaStatus.SeekComplete | AtaStatus.DataRequest);
+    startDma(ctx);
+    return;
+  }
+  if (kind === IdeAnswer.Done) {
+    reason(ctx, drive, AtaReason.Command | AtaReason.ToHost);
+    setPhase(ctx, IdePhase.Idle);
+    setStatus(drive, value);
+  } else if (kind === IdeAnswer.DataOut) {
+    offer(ctx, drive, IdePhase.PioOut, value);
+  } else {
+    put(ctx + IdeField.Last, kind === IdeAnswer.DataInLast ? 1 : 0);
+    offer(ctx, drive, IdePhase.PioIn, value);
+  }
+  if ((answer & IdeAnswer.Quiet) === 0) setInterrupt(ctx, drive, 1);
 }

@@ -48,9 +48,15 @@ export const enum AtaStatus {
 
 /** §7.9. */
 export const enum AtaError {
+  NoMedia = 0x02,
   Abort = 0x04,
+  /** "Media change requested". */
+  MediaChangeRequest = 0x08,
   IdNotFound = 0x10,
+  MediaChanged = 0x20,
   Uncorrectable = 0x40,
+  /** An Ultra DMA transfer that arrived damaged. */
+  InterfaceCrc = 0x80,
   /** §9.16, table 26: not an error but a diagnostic code. */
   DiagnosticPassed = 0x01,
 }
@@ -72,25 +78,43 @@ export const enum AtaDevice {
   Obsolete = 0xa0,
 }
 
-/** Annex A, table A.1. */
+/**
+ * Annex A, table A.1; ATA-3 for the codes that end in Old or Once, ACS-2 for those that came later, CF+ and CompactFlash
+ * 1.4 §6.2 for the Cfa group.
+ */
 export const enum AtaCommand {
   Nop = 0x00,
+  CfaRequestError = 0x03,
+  DataSetManagement = 0x06,
+  DeviceReset = 0x08,
   Recalibrate = 0x10,
   ReadSectors = 0x20,
   ReadSectorsOnce = 0x21,
   ReadSectorsExt = 0x24,
   ReadDmaExt = 0x25,
+  ReadDmaQueuedExt = 0x26,
   ReadNativeMaxExt = 0x27,
   ReadMultipleExt = 0x29,
+  ReadLogExt = 0x2f,
   WriteSectors = 0x30,
   WriteSectorsOnce = 0x31,
   WriteSectorsExt = 0x34,
   WriteDmaExt = 0x35,
+  WriteDmaQueuedExt = 0x36,
+  SetMaxExt = 0x37,
+  CfaWriteSectors = 0x38,
   WriteMultipleExt = 0x39,
+  WriteVerify = 0x3c,
+  WriteDmaFuaExt = 0x3d,
+  WriteLogExt = 0x3f,
   ReadVerify = 0x40,
   ReadVerifyOnce = 0x41,
   ReadVerifyExt = 0x42,
+  WriteUncorrectableExt = 0x45,
+  ReadLogDmaExt = 0x47,
+  WriteLogDmaExt = 0x57,
   Seek = 0x70,
+  CfaTranslateSector = 0x87,
   ExecuteDiagnostic = 0x90,
   InitializeParameters = 0x91,
   StandbyImmediateOld = 0x94,
@@ -99,24 +123,48 @@ export const enum AtaCommand {
   IdleOld = 0x97,
   CheckPowerOld = 0x98,
   SleepOld = 0x99,
+  Packet = 0xa0,
+  IdentifyPacket = 0xa1,
+  Service = 0xa2,
+  Smart = 0xb0,
+  DeviceConfiguration = 0xb1,
+  CfaMetadata = 0xb8,
+  CfaErase = 0xc0,
   ReadMultiple = 0xc4,
   WriteMultiple = 0xc5,
   SetMultiple = 0xc6,
+  ReadDmaQueued = 0xc7,
   ReadDma = 0xc8,
   ReadDmaOnce = 0xc9,
   WriteDma = 0xca,
   WriteDmaOnce = 0xcb,
+  WriteDmaQueued = 0xcc,
+  CfaWriteMultiple = 0xcd,
+  WriteMultipleFuaExt = 0xce,
+  GetMediaStatus = 0xda,
   StandbyImmediate = 0xe0,
   IdleImmediate = 0xe1,
   Standby = 0xe2,
   Idle = 0xe3,
+  ReadBuffer = 0xe4,
   CheckPower = 0xe5,
   Sleep = 0xe6,
   FlushCache = 0xe7,
+  WriteBuffer = 0xe8,
+  ReadBufferDma = 0xe9,
   FlushCacheExt = 0xea,
+  WriteBufferDma = 0xeb,
   Identify = 0xec,
   SetFeatures = 0xef,
+  IbmSenseCondition = 0xf0,
+  SecuritySetPassword = 0xf1,
+  SecurityUnlock = 0xf2,
+  SecurityErasePrepare = 0xf3,
+  SecurityEraseUnit = 0xf4,
+  SecurityFreezeLock = 0xf5,
+  SecurityDisablePassword = 0xf6,
   ReadNativeMax = 0xf8,
+  SetMax = 0xf9,
 }
 
 /** §8.46, table 52: subcommands of SET FEATURES, in the Features register. */
@@ -145,6 +193,8 @@ export const enum AtaTransfer {
 export const enum AtaSignature {
   Disk = 0x0000,
   Packet = 0xeb14,
+  /** What this package leaves for a drive that is not there. */
+  None = 0xffff,
 }
 
 /** §8.15.8: words of the IDENTIFY DEVICE data. */
@@ -186,6 +236,14 @@ export const enum AtaIdentify {
   HardwareReset = 93,
   Capacity48 = 100,
   SectorSize = 106,
+}
+
+/** §7.13.6: the Count register while a packet command runs. */
+export const enum AtaReason {
+  /** C/D: a command packet, or the status, rather than data. */
+  Command = 0x01,
+  /** I/O: to the host. */
+  ToHost = 0x02,
 }
 
 /** BMIDE §2.1. */

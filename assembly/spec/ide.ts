@@ -4,11 +4,11 @@
 //   ctx ┌───────────────┬──────────────────────────────────────────────────────────────┐
 //       │ channel       │ bus master, interrupt line, what the channel is doing        │  IdeField
 //       ├───────────────┼──────────────────────────────────────────────────────────────┤
-//       │ drive 0, 1    │ task file, HOB bytes, settings, geometry, identity strings   │  DriveField
+//       │ drive 0, 1    │ task file, HOB bytes, settings, geometry                     │  DriveField
 //       ├───────────────┼──────────────────────────────────────────────────────────────┤
 //       │ command table │ 256 × u32: what each command code is (written by ideReset)   │  CommandBits
 //       ├───────────────┼──────────────────────────────────────────────────────────────┤
-//       │ buffer        │ one DRQ block of PIO data                                    │
+//       │ buffer        │ one DRQ block of PIO data, 64 KiB at most                    │
 //       └───────────────┴──────────────────────────────────────────────────────────────┘
 
 export const enum IdeField {
@@ -42,23 +42,33 @@ export const enum IdeField {
   Fault = 60,
   /** u64, sectors: where the next data moves. */
   Lba = 64,
-  /** Sectors not moved yet. */
+  /** Units not moved yet: sectors for media access, bytes for a DMA that the device asks for. */
   Remaining = 72,
   /** Sectors in one DRQ block. */
   Block = 76,
 
-  /** Sectors of the block on its way now. */
+  /** Units on their way now. */
   Moving = 80,
   /** Offsets into the buffer: next byte, end of the block. */
   BufferAt = 84,
   BufferEnd = 88,
   /** PrdOutcome of the DMA on its way. */
   Outcome = 92,
+  /** Bytes of a unit. */
+  Unit = 96,
+  /** The command code. */
+  Command = 100,
+  /** How often the device has been asked to carry this command on. */
+  Step = 104,
+  /** 1 when the command ends as soon as the block on offer has been read. */
+  Last = 108,
+  /** IdeAbort: what to do once nothing is in flight any more. */
+  Abort = 112,
 
-  Drives = 96,
-  Commands = 544,
-  Buffer = 1568,
-  Size = 9760,
+  Drives = 128,
+  Commands = 448,
+  Buffer = 1472,
+  Size = 67008,
 }
 
 export const enum DriveField {
@@ -88,23 +98,30 @@ export const enum DriveField {
   TransferMode = 116,
   WriteCache = 120,
   ReadAhead = 124,
-  /** ASCII, padded with blanks: 20, 8 and 40 bytes. */
-  Serial = 128,
-  Firmware = 148,
-  Model = 156,
-  Size = 224,
+  /** Bytes of a logical sector. */
+  SectorBytes = 128,
+  /** 1 while SECURITY has locked the media. */
+  Locked = 132,
+  Size = 160,
 }
 
+/** Bits, so that a command can be for several kinds. */
 export const enum DriveKind {
   Absent = 0,
   Disk = 1,
+  Packet = 2,
+  CompactFlash = 4,
 }
 
 export const enum IdeLimit {
   SectorBytes = 512,
   /** Sectors in one DRQ block of READ or WRITE MULTIPLE. */
   Multiple = 16,
+  /** Bytes of one DRQ block. */
+  BlockBytes = 65536,
   UltraDma = 5,
+  /** Bytes of a command packet. */
+  PacketBytes = 12,
 }
 
 export const enum IdePhase {
@@ -124,10 +141,43 @@ export const enum IdePhase {
 export const enum IdeEvent {
   /** IdeField.Line has changed. */
   Line = 1,
-  /** Move IdeField.Moving sectors at IdeField.Lba, or flush; then ideFinish. */
+  /** Move IdeField.Moving units at IdeField.Lba, or flush; then ideFinish. */
   Io = 2,
-  /** Carry out IdeField.Op, a command without media access; then ideFinish. */
+  /** IdeField.Op is the device's own command: carry it on, then ideFinish. */
   Execute = 4,
+  /** Both devices have been reset by software: they forget what they were doing. What is in flight is still answered. */
+  Reset = 8,
+  /** The same for the selected device alone: DEVICE RESET, or IDLE IMMEDIATE while busy. */
+  Abort = 16,
+}
+
+/** Why what is in flight is waited for. */
+export const enum IdeAbort {
+  None = 0,
+  DeviceReset = 1,
+  IdleImmediate = 2,
+}
+
+/**
+ * What the host answers with ideFinish. Below 256 a BlockStatus; else one of these, with a value below it. `Quiet` leaves
+ * INTRQ alone.
+ */
+export const enum IdeAnswer {
+  /** The command has failed: Error register, and bits to add to Status above it. */
+  Error = 0x01000000,
+  /** The buffer holds that many bytes for the guest; when they are read the device is asked to carry on. */
+  DataIn = 0x02000000,
+  /** The same, and the command ends with the last of them, without an interrupt (ATA/ATAPI-6 §9.5). */
+  DataInLast = 0x03000000,
+  /** The guest is to send that many bytes; then the device is asked to carry on. */
+  DataOut = 0x04000000,
+  /** That many bytes by DMA: IdeEvent.Io comes when the bus master is started. */
+  Dma = 0x05000000,
+  /** The command has ended well; Status becomes the value. */
+  Done = 0x06000000,
+  Kind = 0x0f000000,
+  Value = 0x00ffffff,
+  Quiet = 0x10000000,
 }
 
 /** How a command moves data (ATA/ATAPI-6 §9). */
@@ -137,9 +187,11 @@ export const enum IdeProtocol {
   PioIn = 2,
   PioOut = 3,
   Dma = 4,
+  /** The device decides as it carries the command out. */
+  Device = 5,
 }
 
-/** What a command asks for, whatever its addressing and protocol. */
+/** What a command asks for, whatever its addressing and protocol. Those above Flush are the device's own. */
 export const enum IdeOp {
   Abort = 0,
   Read = 1,
@@ -153,9 +205,28 @@ export const enum IdeOp {
   ReadNativeMax = 9,
   Diagnostic = 10,
   CheckPower = 11,
-  /** Succeeds and does nothing: seeks and power modes. */
+  /** Succeeds and does nothing: seeks. */
   Nothing = 12,
-  Count = 13,
+  Power = 13,
+  SetMax = 14,
+  ReadBuffer = 15,
+  WriteBuffer = 16,
+  Security = 17,
+  Configuration = 18,
+  ReadLog = 19,
+  WriteLog = 20,
+  WriteUncorrectable = 21,
+  Smart = 22,
+  DataSetManagement = 23,
+  CfaRequestError = 24,
+  CfaTranslate = 25,
+  CfaErase = 26,
+  Packet = 27,
+  IdentifyPacket = 28,
+  DeviceReset = 29,
+  Metadata = 30,
+  SenseCondition = 31,
+  MediaStatus = 32,
 }
 
 /** An entry of the command table. */
@@ -171,6 +242,10 @@ export const enum CommandBits {
   Addressed = 0x1000,
   /** DRQ blocks of the SET MULTIPLE size. */
   Multiple = 0x2000,
+  /** A packet device answers with its signature, and aborts (ATA/ATAPI-6 §9.12). */
+  Signature = 0x4000,
+  /** Refused while SECURITY has locked the media (§6.13.3, table 5). */
+  Lockable = 0x8000,
   /** DriveKind << 16: drives that know it. */
   KindShift = 16,
 }

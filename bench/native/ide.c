@@ -1,4 +1,4 @@
-/* What assembly/ide does with a DMA command, and IDENTIFY, in C over the same memory (assembly/spec/ide.ts). */
+/* What assembly/ide does with a DMA command in C over the same memory (assembly/spec/ide.ts). */
 #include "harness.h"
 #include <assert.h>
 #include <stdbool.h>
@@ -9,7 +9,7 @@ enum { R_ERROR = 1, R_COUNT, R_LOW, R_MID, R_HIGH, R_DEVICE, R_COMMAND, R_CONTRO
 enum { ERR = 1, DRQ = 8, DSC = 0x10, RDY = 0x40, BSY = 0x80 };
 enum { BM_ACTIVE = 1, BM_ERROR = 2, BM_INTERRUPT = 4, BM_CAPABLE = 0x60 };
 enum { IDLE = 0, DMA_PHASE = 4, DMA_PROTOCOL = 4, WRITE_OP = 2, EVENT_LINE = 1, EVENT_IO = 2 };
-enum { EXT = 0x800, ADDRESSED = 0x1000, MULTIPLE = 0x2000 };
+enum { EXT = 0x800, ADDRESSED = 0x1000, MULTIPLE = 0x2000, LOCKABLE = 0x8000 };
 enum { EXACT, LONG_TABLE, SHORT_TABLE, BAD_ADDRESS };
 #define NOWHERE UINT64_MAX
 
@@ -18,20 +18,21 @@ struct drive {
   uint64_t sectors;
   uint32_t cylinders, heads, track, current_cylinders, current_heads, current_track;
   uint32_t multiple, transfer, write_cache, read_ahead;
-  char serial[20], firmware[8], model[40], unused[28];
+  uint32_t sector_bytes, locked, unused[6];
 };
-static_assert(sizeof(struct drive) == 224, "DriveField.Size");
+static_assert(sizeof(struct drive) == 160, "DriveField.Size");
 struct channel {
   uint32_t ram_base, ram_size, table, selected, control, line, event, phase, bm_command, bm_status, bm_table, in_flight;
   uint32_t op, protocol, traits, fault;
   uint64_t lba;
   uint32_t remaining, block, moving, buffer_at, buffer_end, outcome;
+  uint32_t unit, command, step, last, abort, unused[3];
   struct drive drives[2];
   uint32_t commands[256];
-  uint8_t buffer[16 * 512];
+  uint8_t buffer[65536];
 };
-static_assert(offsetof(struct channel, drives) == 96, "IdeField.Drives");
-static_assert(sizeof(struct channel) == 9760, "IdeField.Size");
+static_assert(offsetof(struct channel, drives) == 128, "IdeField.Drives");
+static_assert(sizeof(struct channel) == 67008, "IdeField.Size");
 struct record {
   uint32_t op, status;
   double offset, length;
@@ -124,6 +125,7 @@ static void command(struct channel *c, struct drive *d, uint32_t code) {
   set_interrupt(c, d, 0);
   uint32_t entry = c->commands[code], remaining = 1, block = 1, fault = 0;
   bool refused = (entry & d->kind << 16) == 0;
+  if ((entry & LOCKABLE) && d->locked) refused = true;
   uint64_t lba = 0;
   if (entry & ADDRESSED) {
     remaining = d->now[R_COUNT];
@@ -151,6 +153,9 @@ static void command(struct channel *c, struct drive *d, uint32_t code) {
   c->lba = lba;
   c->remaining = remaining;
   c->block = block;
+  c->unit = d->sector_bytes;
+  c->command = code;
+  c->step = 0;
   d->error = 0;
   if (c->protocol == DMA_PROTOCOL) {
     c->phase = DMA_PHASE;
@@ -248,7 +253,7 @@ static uint32_t walk(struct channel *c, struct table *table, uint32_t need) {
 static __attribute__((noinline)) uint32_t ide_prd(struct channel *c) {
   struct drive *d = c->drives + c->selected;
   struct table *table = AT(struct table, c->table);
-  uint32_t need = c->moving * 512;
+  uint32_t need = c->moving * c->unit;
   c->event = 0;
   table->requests = table->segments = 0;
   c->outcome = walk(c, table, need);
@@ -273,7 +278,7 @@ static __attribute__((noinline)) uint32_t ide_prd(struct channel *c) {
     return 0;
   }
   table->records[0] = (struct record){
-      c->op == WRITE_OP, 1, (double)(int64_t)c->lba * 512, need, 0, table->segments, 0, {0}};
+      c->op == WRITE_OP, 1, (double)(int64_t)c->lba * c->unit, need, 0, table->segments, 0, {0}};
   table->requests = 1;
   return 1;
 }
@@ -290,58 +295,7 @@ static __attribute__((noinline)) uint32_t ide_finish(struct channel *c) {
   return c->event;
 }
 
-static void text(uint8_t *to, const char *from, int length) {
-  for (int i = 0; i < length; i++) to[i ^ 1] = from[i];
-}
-
-static uint16_t modes(uint32_t supported, uint32_t mode, uint32_t kind) {
-  return (mode & 0xf8) == kind ? supported | 0x100 << (mode & 7) : supported;
-}
-
-static __attribute__((noinline)) void ide_identify(struct channel *c) {
-  const struct drive *d = c->drives + c->selected;
-  uint16_t *w = (uint16_t *)c->buffer;
-  uint32_t current = d->current_cylinders * d->current_heads * d->current_track;
-  uint32_t sectors28 = d->sectors < 0x0fffffff ? d->sectors : 0x0fffffff;
-  memset(w, 0, 512);
-  w[0] = 0x0040;
-  w[1] = d->cylinders;
-  w[3] = d->heads;
-  w[6] = d->track;
-  text((uint8_t *)(w + 10), d->serial, 20);
-  text((uint8_t *)(w + 23), d->firmware, 8);
-  text((uint8_t *)(w + 27), d->model, 40);
-  w[47] = 0x8010;
-  w[49] = 0x0b00;
-  w[51] = w[52] = 0x0200;
-  w[53] = 7;
-  w[54] = d->current_cylinders;
-  w[55] = d->current_heads;
-  w[56] = d->current_track;
-  w[57] = current;
-  w[58] = current >> 16;
-  w[59] = d->multiple ? 0x100 | d->multiple : 0;
-  w[60] = sectors28;
-  w[61] = sectors28 >> 16;
-  w[62] = modes(7, d->transfer, 0x10);
-  w[63] = modes(7, d->transfer, 0x20);
-  w[64] = 3;
-  w[65] = w[66] = w[67] = w[68] = 120;
-  w[80] = 0x00f0;
-  w[81] = 0x0016;
-  w[82] = 0x0060;
-  w[83] = 0x7400;
-  w[84] = 0x4000;
-  w[85] = d->read_ahead << 6 | d->write_cache << 5;
-  w[86] = 0x3400;
-  w[87] = 0x4000;
-  w[88] = modes(0x3f, d->transfer, 0x40);
-  w[93] = 0x6001;
-  for (int i = 0; i < 4; i++) w[100 + i] = d->sectors >> (16 * i);
-  w[106] = 0x4000;
-}
-
-enum { COMMAND, PRD, IDENTIFY };
+enum { COMMAND, PRD };
 
 /* Parameters: which bench, address of the channel, guest-physical address of the PRD table. */
 static double run(uint8_t *memory, long operations, const long *parameters) {
@@ -371,11 +325,8 @@ static double run(uint8_t *memory, long operations, const long *parameters) {
       ide_write(c, BM_COMMAND, 0);
       sum += ide_read(c, R_CONTROL) + ide_read(c, R_COMMAND);
       ide_write(c, BM_STATUS, 0x64);
-    } else if (parameters[0] == PRD) {
-      sum += ide_prd(c) + table->segments + segments[i & 31].start / 4096;
     } else {
-      ide_identify(c);
-      sum += c->buffer[i & 511];
+      sum += ide_prd(c) + table->segments + segments[i & 31].start / 4096;
     }
   }
   return sum;

@@ -2,10 +2,8 @@ import {
   AtaControl,
   AtaDevice,
   AtaError,
-  AtaIdentify,
   AtaRegister,
   AtaStatus,
-  AtaTransfer,
   BmCommand,
   BmStatus,
   Prd,
@@ -16,7 +14,6 @@ import {
   DriveKind,
   IdeEvent,
   IdeField,
-  IdeLimit,
   IdeOp,
   IdePhase,
   IdeProtocol,
@@ -26,17 +23,15 @@ import { BlockOp, BlockStatus, RequestField, SegmentField, TableField } from "..
 
 const DRIVE = DriveField.Size / 4;
 const READY = AtaStatus.Ready | AtaStatus.SeekComplete;
-const BYTES = IdeLimit.SectorBytes;
 const NOWHERE = -1;
 
 /**
- * What assembly/ide does with a DMA command, and IDENTIFY, in TypeScript as we would write it without WebAssembly: over a
+ * What assembly/ide does with a DMA command in TypeScript as we would write it without WebAssembly: over a
  * memory of the same layout, indices of words, 48-bit sector numbers as doubles. It throws at what is not its part: other
  * commands, software reset, wide accesses but to the PRD table's address.
  */
 export class IdeTwin {
   readonly i32: Int32Array;
-  readonly u16: Uint16Array;
   readonly u8: Uint8Array;
   readonly f64: Float64Array;
   private readonly c: number;
@@ -44,7 +39,6 @@ export class IdeTwin {
   constructor(memory: Uint8Array, context: number) {
     this.u8 = memory.slice();
     this.i32 = new Int32Array(this.u8.buffer);
-    this.u16 = new Uint16Array(this.u8.buffer);
     this.f64 = new Float64Array(this.u8.buffer);
     this.c = context >>> 2;
   }
@@ -154,6 +148,7 @@ export class IdeTwin {
     const { i32 } = this;
     const entry = i32[this.c + IdeField.Commands / 4 + code];
     let refused = (entry & (i32[drive + DriveField.Kind / 4] << CommandBits.KindShift)) === 0;
+    if (entry & CommandBits.Lockable && i32[drive + DriveField.Locked / 4] !== 0) refused = true;
     let remaining = 1;
     let block = 1;
     let lba = 0;
@@ -185,6 +180,9 @@ export class IdeTwin {
     this.setLba(lba);
     this.put(IdeField.Remaining, remaining);
     this.put(IdeField.Block, block);
+    this.put(IdeField.Unit, i32[drive + DriveField.SectorBytes / 4]);
+    this.put(IdeField.Command, code);
+    this.put(IdeField.Step, 0);
   }
 
   private usesLba(drive: number): boolean {
@@ -281,7 +279,7 @@ export class IdeTwin {
     const { i32 } = this;
     const drive = this.selected();
     const table = this.get(IdeField.Table) >>> 2;
-    const need = this.get(IdeField.Moving) * BYTES;
+    const need = this.get(IdeField.Moving) * this.get(IdeField.Unit);
     const write = this.get(IdeField.Op) === IdeOp.Write;
     this.put(IdeField.Event, 0);
     i32[table + TableField.RequestCount / 4] = 0;
@@ -301,7 +299,7 @@ export class IdeTwin {
     const at = table + TableField.Records / 4;
     i32[at + RequestField.Op / 4] = write ? BlockOp.Write : BlockOp.Read;
     i32[at + RequestField.Status / 4] = BlockStatus.Pending;
-    this.f64[(at + RequestField.Offset / 4) >>> 1] = this.lba() * BYTES;
+    this.f64[(at + RequestField.Offset / 4) >>> 1] = this.lba() * this.get(IdeField.Unit);
     this.f64[(at + RequestField.Length / 4) >>> 1] = need;
     i32[at + RequestField.FirstSegment / 4] = 0;
     i32[at + RequestField.Segments / 4] = i32[table + TableField.SegmentCount / 4];
@@ -432,75 +430,6 @@ export class IdeTwin {
     if (level !== 0) this.put(IdeField.BmStatus, this.get(IdeField.BmStatus) | BmStatus.Interrupt);
     this.put(IdeField.Event, this.get(IdeField.Event) | IdeEvent.Line);
   }
-
-  /** assembly/ide/identify.ts. */
-  identify(): void {
-    const { i32, u16, u8 } = this;
-    const drive = this.selected();
-    const buffer = this.c * 4 + IdeField.Buffer;
-    const b = buffer >>> 1;
-    const get = (field: number) => i32[drive + field / 4];
-    const transfer = get(DriveField.TransferMode);
-    const cylinders = get(DriveField.CurrentCylinders);
-    const heads = get(DriveField.CurrentHeads);
-    const track = get(DriveField.CurrentSectorsPerTrack);
-    const multiple = get(DriveField.Multiple);
-    const capacity = cylinders * heads * track;
-    const low = get(DriveField.Sectors) >>> 0;
-    const high = get(DriveField.Sectors + 4);
-    const sectors28 = high !== 0 || low > 0x0fffffff ? 0x0fffffff : low;
-    u8.fill(0, buffer, buffer + BYTES);
-    u16[b + AtaIdentify.Configuration] = 0x0040;
-    u16[b + AtaIdentify.Cylinders] = get(DriveField.Cylinders);
-    u16[b + AtaIdentify.Heads] = get(DriveField.Heads);
-    u16[b + AtaIdentify.SectorsPerTrack] = get(DriveField.SectorsPerTrack);
-    text(u8, buffer + AtaIdentify.Serial * 2, drive * 4 + DriveField.Serial, 20);
-    text(u8, buffer + AtaIdentify.Firmware * 2, drive * 4 + DriveField.Firmware, 8);
-    text(u8, buffer + AtaIdentify.Model * 2, drive * 4 + DriveField.Model, 40);
-    u16[b + AtaIdentify.MaximumMultiple] = 0x8000 | IdeLimit.Multiple;
-    u16[b + AtaIdentify.Capabilities] = 0x0b00;
-    u16[b + AtaIdentify.PioTiming] = 0x0200;
-    u16[b + AtaIdentify.DmaTiming] = 0x0200;
-    u16[b + AtaIdentify.ValidWords] = 7;
-    u16[b + AtaIdentify.CurrentCylinders] = cylinders;
-    u16[b + AtaIdentify.CurrentHeads] = heads;
-    u16[b + AtaIdentify.CurrentSectorsPerTrack] = track;
-    u16[b + AtaIdentify.CurrentCapacity] = capacity;
-    u16[b + AtaIdentify.CurrentCapacity + 1] = capacity >>> 16;
-    u16[b + AtaIdentify.CurrentMultiple] = multiple === 0 ? 0 : 0x0100 | multiple;
-    u16[b + AtaIdentify.Capacity28] = sectors28;
-    u16[b + AtaIdentify.Capacity28 + 1] = sectors28 >>> 16;
-    u16[b + AtaIdentify.SingleWordDma] = modes(0x07, transfer, AtaTransfer.SingleWordDma);
-    u16[b + AtaIdentify.MultiWordDma] = modes(0x07, transfer, AtaTransfer.MultiWordDma);
-    u16[b + AtaIdentify.PioModes] = 0x03;
-    u16[b + AtaIdentify.MinimumDmaCycle] = 120;
-    u16[b + AtaIdentify.RecommendedDmaCycle] = 120;
-    u16[b + AtaIdentify.MinimumPioCycle] = 120;
-    u16[b + AtaIdentify.MinimumPioCycleFlow] = 120;
-    u16[b + AtaIdentify.MajorVersion] = 0x00f0;
-    u16[b + AtaIdentify.MinorVersion] = 0x0016;
-    u16[b + AtaIdentify.Supported82] = 0x0060;
-    u16[b + AtaIdentify.Supported83] = 0x7400;
-    u16[b + AtaIdentify.Supported84] = 0x4000;
-    u16[b + AtaIdentify.Enabled85] = (get(DriveField.ReadAhead) << 6) | (get(DriveField.WriteCache) << 5);
-    u16[b + AtaIdentify.Enabled86] = 0x3400;
-    u16[b + AtaIdentify.Enabled87] = 0x4000;
-    u16[b + AtaIdentify.UltraDma] = modes(0x3f, transfer, AtaTransfer.UltraDma);
-    u16[b + AtaIdentify.HardwareReset] = 0x6001;
-    u16[b + AtaIdentify.Capacity48] = low;
-    u16[b + AtaIdentify.Capacity48 + 1] = low >>> 16;
-    u16[b + AtaIdentify.Capacity48 + 2] = high;
-    u16[b + AtaIdentify.Capacity48 + 3] = high >>> 16;
-    u16[b + AtaIdentify.SectorSize] = 0x4000;
-  }
-}
-
-function text(u8: Uint8Array, to: number, from: number, length: number): void {
-  for (let i = 0; i < length; i++) u8[to + (i ^ 1)] = u8[from + i];
-}
-
-function modes(supported: number, mode: number, kind: number): number {
-  return (mode & AtaTransfer.Kind) === kind ? supported | (0x100 << (mode & AtaTransfer.Mode)) : supported;
 }
 
 function errorOf(status: number, op: number): number {

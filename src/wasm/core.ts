@@ -12,9 +12,7 @@ export interface CoreExports {
   ideWrite(ctx: number, register: number, width: number, value: number): number;
   /** Walks the PRD table of the DMA command under way: 1 with its request in the table, 0 when the command has ended. */
   idePrd(ctx: number, busMaster: number): number;
-  /** Fills the buffer with the selected drive's IDENTIFY data. */
-  ideIdentify(ctx: number): void;
-  /** The host has done what an event asked for: BlockStatus, failing sector or -1. Returns IdeEvent bits. */
+  /** The host has done what an event asked for: BlockStatus or IdeAnswer, failing sector or -1. Returns IdeEvent bits. */
   ideFinish(ctx: number, status: number, lba: number): number;
   /** Ring → request table; RingResult bits. See assembly/ring/blkif.ts. */
   xenBackConsume(back: number, table: number): number;

@@ -72,10 +72,6 @@ test("the IDE twin leaves every byte as the core does", () => {
         if (random.oneIn(3)) expect(twin.read(register)).toBe(core.call.ideRead(IDE.context, register, 1));
       }
       write(AtaRegister.BmCommand, 0);
-      if (random.oneIn(5)) {
-        core.call.ideIdentify(IDE.context);
-        twin.identify();
-      }
       expectSame(core, twin);
     }
   }

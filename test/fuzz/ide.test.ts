@@ -17,6 +17,8 @@ const SEED = Number(process.env.PARAVANE_SEED ?? 20260801);
 const SECTORS = 3000;
 const RAM = 512 << 10;
 const GUARD = 0xa5;
+/** Bytes of host memory that hold the channels' contexts. */
+const HOST = 3 << 16;
 
 /** Commands that move media, and whether their address is 48 bits long and their data go by DMA. */
 const MEDIA = [
@@ -114,7 +116,7 @@ class Fuzz {
     };
     this.blocks = [0, 1, 2].map(() => new HostileBlock(this.random, mayTouch));
     memory.linear.fill(GUARD, 0, memory.base);
-    memory.linear.fill(0, 65536, 131072);
+    memory.linear.fill(0, 65536, 65536 + HOST);
     const drives = [[this.blocks[0], this.blocks[1]], [this.blocks[2]]];
     const controller = attachIde(this.machine, { drives, slot: 1 });
     memory.linear.fill(GUARD, reserve(0), memory.base);
@@ -143,7 +145,7 @@ class Fuzz {
   /** Host memory outside the contexts, of which not a byte may have changed. */
   checkGuards(): void {
     const { linear, base } = this.machine.memory;
-    const end = 65536 + 65536;
+    const end = 65536 + HOST;
     for (const [from, to] of [
       [0, 65536],
       [end, base],

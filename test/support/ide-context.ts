@@ -22,6 +22,7 @@ export class IdeContext {
       if (count === undefined) return;
       const drive = this.drive(i);
       this.core.set(drive + DriveField.Kind, DriveKind.Disk);
+      this.core.set(drive + DriveField.SectorBytes, 512);
       this.core.set(drive + DriveField.Sectors, count >>> 0);
       this.core.set(drive + DriveField.Sectors + 4, Math.floor(count / 2 ** 32));
       this.core.set(drive + DriveField.Cylinders, 130);

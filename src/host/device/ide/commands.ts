@@ -1,64 +1,51 @@
 import { AtaFeature, AtaRegister, AtaTransfer } from "../../../../assembly/spec/ata.ts";
-import { CommandBits, DriveField, IdeLimit, IdeOp } from "../../../../assembly/spec/ide.ts";
-import { Status } from "../../../core/block.ts";
-import type { Core } from "../../../wasm/core.ts";
+import { CommandBits, DriveField, IdeLimit } from "../../../../assembly/spec/ide.ts";
+import type { DevicePort } from "./port.ts";
 
-/** A drive's registers and settings, as a command without media access works on them. */
-export interface DriveState {
-  readonly core: Core;
-  /** Linear addresses of the channel's and the drive's context. */
-  readonly channel: number;
-  readonly drive: number;
-  /** CommandBits of the command. */
-  readonly traits: number;
-}
-
-/** How a command without media access ends; `flush` first makes everything written durable. */
-export type Verdict = typeof Status.Ok | typeof Status.Unsupported | "flush";
-
-const refuse = Status.Unsupported;
-
-function get(state: DriveState, field: DriveField): number {
-  return state.core.get(state.drive + field);
-}
-function set(state: DriveState, field: DriveField, value: number): Verdict {
-  state.core.set(state.drive + field, value);
-  return Status.Ok;
-}
-function register(state: DriveState, index: AtaRegister): number {
-  return state.core.get(state.drive + DriveField.Registers + index * 4);
-}
-function setRegister(state: DriveState, index: AtaRegister, value: number): void {
-  state.core.set(state.drive + DriveField.Registers + index * 4, value & 0xff);
-}
-function setPrevious(state: DriveState, index: AtaRegister, value: number): void {
-  state.core.set(state.drive + DriveField.Previous + index * 4, value & 0xff);
-}
+/** Does it, or, answering false, aborts; `flush` first makes everything written durable. */
+export type Verdict = boolean | "flush";
 
 /** ATA/ATAPI-6 §8.46. */
-function setFeatures(state: DriveState): Verdict {
-  switch (register(state, AtaRegister.Features)) {
+export function setFeatures(port: DevicePort): Verdict {
+  switch (port.register(AtaRegister.Features)) {
     case AtaFeature.EnableWriteCache:
-      return set(state, DriveField.WriteCache, 1);
+      port.set(DriveField.WriteCache, 1);
+      return true;
     case AtaFeature.DisableWriteCache:
-      set(state, DriveField.WriteCache, 0);
+      port.set(DriveField.WriteCache, 0);
       return "flush";
     case AtaFeature.EnableReadAhead:
-      return set(state, DriveField.ReadAhead, 1);
+      port.set(DriveField.ReadAhead, 1);
+      return true;
     case AtaFeature.DisableReadAhead:
-      return set(state, DriveField.ReadAhead, 0);
+      port.set(DriveField.ReadAhead, 0);
+      return true;
     case AtaFeature.SetTransferMode:
-      return setTransferMode(state, register(state, AtaRegister.Count));
+      return setTransferMode(port);
     case AtaFeature.KeepOnReset:
     case AtaFeature.RevertOnReset:
-      return Status.Ok;
+      return true;
     default:
-      return refuse;
+      return false;
+  }
+}
+
+/** What a packet device has of it. */
+export function setPacketFeatures(port: DevicePort): boolean {
+  switch (port.register(AtaRegister.Features)) {
+    case AtaFeature.SetTransferMode:
+      return setTransferMode(port);
+    case AtaFeature.KeepOnReset:
+    case AtaFeature.RevertOnReset:
+      return true;
+    default:
+      return false;
   }
 }
 
 /** §8.46.11. The two PIO forms name no DMA mode, so none stays selected. */
-function setTransferMode(state: DriveState, mode: number): Verdict {
+function setTransferMode(port: DevicePort): boolean {
+  const mode = port.count();
   const number = mode & AtaTransfer.Mode;
   const highest: Record<number, number> = {
     [AtaTransfer.PioDefault]: 1,
@@ -68,81 +55,67 @@ function setTransferMode(state: DriveState, mode: number): Verdict {
     [AtaTransfer.UltraDma]: IdeLimit.UltraDma,
   };
   const limit = highest[mode & AtaTransfer.Kind];
-  return limit !== undefined && number <= limit ? set(state, DriveField.TransferMode, mode) : refuse;
+  if (limit === undefined || number > limit) return false;
+  port.set(DriveField.TransferMode, mode);
+  return true;
 }
 
 /** §8.48: a power of two up to what word 47 says; 0 switches READ and WRITE MULTIPLE off. */
-function setMultiple(state: DriveState): Verdict {
-  const sectors = register(state, AtaRegister.Count);
-  if (sectors > IdeLimit.Multiple || (sectors & (sectors - 1)) !== 0) return refuse;
-  return set(state, DriveField.Multiple, sectors);
+export function setMultiple(port: DevicePort): boolean {
+  const sectors = port.count();
+  if (sectors > IdeLimit.Multiple || (sectors & (sectors - 1)) !== 0) return false;
+  port.set(DriveField.Multiple, sectors);
+  return true;
 }
 
 /** §8.16 of ATA-5 (obsolete since): the translation that CHS addresses are in. */
-function initializeParameters(state: DriveState): Verdict {
-  const track = register(state, AtaRegister.Count);
-  const heads = (register(state, AtaRegister.Device) & 0x0f) + 1;
-  if (track === 0) return refuse;
-  const sectors = get(state, DriveField.Sectors) + state.core.get(state.drive + DriveField.Sectors + 4) * 2 ** 32;
-  set(state, DriveField.CurrentHeads, heads);
-  set(state, DriveField.CurrentSectorsPerTrack, track);
-  return set(state, DriveField.CurrentCylinders, Math.min(65535, Math.floor(sectors / (heads * track))));
+export function initializeParameters(port: DevicePort): boolean {
+  const track = port.count();
+  const heads = (port.register(AtaRegister.Device) & 0x0f) + 1;
+  if (track === 0) return false;
+  port.set(DriveField.CurrentHeads, heads);
+  port.set(DriveField.CurrentSectorsPerTrack, track);
+  const cylinders = Math.floor(port.getWide(DriveField.Sectors) / (heads * track));
+  port.set(DriveField.CurrentCylinders, Math.min(65535, cylinders));
+  return true;
 }
 
 /** §8.32, §8.33: the last address, in the form the Device register asks for. */
-function readNativeMax(state: DriveState): Verdict {
-  const sectors = get(state, DriveField.Sectors) + state.core.get(state.drive + DriveField.Sectors + 4) * 2 ** 32;
-  if (sectors === 0) return refuse;
-  const device = register(state, AtaRegister.Device);
-  const ext = (state.traits & CommandBits.Ext) !== 0;
+export function readNativeMax(port: DevicePort): boolean {
+  const sectors = port.getWide(DriveField.Sectors);
+  if (sectors === 0) return false;
+  const device = port.register(AtaRegister.Device);
+  const ext = (port.traits & CommandBits.Ext) !== 0;
   if ((device & 0x40) === 0) {
     // The last sector of the default translation.
-    if (ext) return refuse;
-    const cylinder = get(state, DriveField.Cylinders) - 1;
-    setRegister(state, AtaRegister.LbaLow, get(state, DriveField.SectorsPerTrack));
-    setRegister(state, AtaRegister.LbaMid, cylinder);
-    setRegister(state, AtaRegister.LbaHigh, cylinder >>> 8);
-    setRegister(state, AtaRegister.Device, (device & 0xf0) | (get(state, DriveField.Heads) - 1));
-    return Status.Ok;
+    if (ext) return false;
+    const cylinder = port.get(DriveField.Cylinders) - 1;
+    port.setRegister(AtaRegister.LbaLow, port.get(DriveField.SectorsPerTrack));
+    port.setRegister(AtaRegister.LbaMid, cylinder);
+    port.setRegister(AtaRegister.LbaHigh, cylinder >>> 8);
+    port.setRegister(AtaRegister.Device, (device & 0xf0) | (port.get(DriveField.Heads) - 1));
+    return true;
   }
-  const last = ext ? sectors - 1 : Math.min(sectors - 1, 0x0fffffff);
-  setRegister(state, AtaRegister.LbaLow, last);
-  setRegister(state, AtaRegister.LbaMid, last / 2 ** 8);
-  setRegister(state, AtaRegister.LbaHigh, last / 2 ** 16);
+  putAddress(port, ext ? sectors - 1 : Math.min(sectors - 1, 0x0fffffff), ext);
+  return true;
+}
+
+/** Puts a sector number into the task file, in 28 or 48 bits. */
+export function putAddress(port: DevicePort, lba: number, ext: boolean): void {
+  port.setRegister(AtaRegister.LbaLow, lba);
+  port.setRegister(AtaRegister.LbaMid, lba / 2 ** 8);
+  port.setRegister(AtaRegister.LbaHigh, lba / 2 ** 16);
   if (ext) {
-    setPrevious(state, AtaRegister.LbaLow, last / 2 ** 24);
-    setPrevious(state, AtaRegister.LbaMid, last / 2 ** 32);
-    setPrevious(state, AtaRegister.LbaHigh, last / 2 ** 40);
-  } else setRegister(state, AtaRegister.Device, (device & 0xf0) | (last / 2 ** 24));
-  return Status.Ok;
+    port.setPrevious(AtaRegister.LbaLow, lba / 2 ** 24);
+    port.setPrevious(AtaRegister.LbaMid, lba / 2 ** 32);
+    port.setPrevious(AtaRegister.LbaHigh, lba / 2 ** 40);
+  } else {
+    const device = port.register(AtaRegister.Device);
+    port.setRegister(AtaRegister.Device, (device & 0xf0) | ((lba / 2 ** 24) & 0x0f));
+  }
 }
 
-/** §8.8: active or idle. Power modes change nothing here, so a drive never says that it stands by. */
-function checkPower(state: DriveState): Verdict {
-  setRegister(state, AtaRegister.Count, 0xff);
-  return Status.Ok;
-}
-
-function identify(state: DriveState): Verdict {
-  state.core.call.ideIdentify(state.channel);
-  return Status.Ok;
-}
-
-const succeed = (): Verdict => Status.Ok;
-
-/** What each command without media access does, by IdeOp. What the decoder has refused never comes here. */
-const COMMANDS: Partial<Record<IdeOp, (state: DriveState) => Verdict>> = {
-  [IdeOp.Identify]: identify,
-  [IdeOp.SetFeatures]: setFeatures,
-  [IdeOp.SetMultiple]: setMultiple,
-  [IdeOp.InitializeParameters]: initializeParameters,
-  [IdeOp.ReadNativeMax]: readNativeMax,
-  // The core writes both drives' signatures when it ends the command.
-  [IdeOp.Diagnostic]: succeed,
-  [IdeOp.CheckPower]: checkPower,
-  [IdeOp.Nothing]: succeed,
-};
-
-export function executeCommand(op: IdeOp, state: DriveState): Verdict {
-  return COMMANDS[op]?.(state) ?? refuse;
+/** §8.8: active or idle. */
+export function checkPower(port: DevicePort): void {
+  port.setRegister(AtaRegister.Count, 0xff);
 }

@@ -5,10 +5,13 @@ import type { Later } from "../../../core/flow.ts";
 import type { Device, Machine, PciFunction, PortDevice, Release } from "../../../core/machine.ts";
 import type { AtaRegisters } from "../../../hypervisor/ata-registers.ts";
 import { IdeChannel } from "./channel.ts";
+import type { IdeDevice, PacketDevice } from "./device.ts";
+import { IdeDisk } from "./disk.ts";
 import type { IdeDriveOptions } from "./drive.ts";
+import { PacketDrive } from "./packet.ts";
 
-/** A disk, alone or with the identity it presents. */
-export type IdeDrive = Block | IdeDriveOptions;
+/** A disk, alone or with the identity it presents; or a packet device. */
+export type IdeDrive = Block | IdeDriveOptions | { packet: PacketDevice };
 
 export interface IdeOptions {
   /** Primary and secondary channel; on each, drive 0 and drive 1. */
@@ -36,7 +39,12 @@ class PiixIde implements IdeController {
 
   constructor(machine: Machine, options: IdeOptions) {
     const channel = (index: number, line: number) =>
-      new IdeChannel(machine, line, (options.drives[index] ?? []).map(withOptions), index * 2, () => this.#masters);
+      new IdeChannel(
+        machine,
+        line,
+        [0, 1].map((drive) => deviceOf(options.drives[index]?.[drive], index * 2 + drive)),
+        () => this.#masters,
+      );
     this.channels = [channel(0, AtaPort.PrimaryInterrupt), channel(1, AtaPort.SecondaryInterrupt)];
     const [primary, secondary] = this.channels;
     this.#function = machine.pci.attach({
@@ -102,9 +110,10 @@ function window(channel: IdeChannel, base: number, first: AtaRegister): PortDevi
   };
 }
 
-function withOptions(drive: IdeDrive | null | undefined): IdeDriveOptions | undefined {
-  if (!drive) return undefined;
-  return "block" in drive ? drive : { block: drive };
+function deviceOf(drive: IdeDrive | null | undefined, index: number): IdeDevice | null {
+  if (!drive) return null;
+  if ("packet" in drive) return new PacketDrive(drive.packet);
+  return new IdeDisk("block" in drive ? drive : { block: drive }, index);
 }
 
 /**

@@ -1,8 +1,7 @@
-import { AtaTransfer } from "../../../../assembly/spec/ata.ts";
-import { DriveField, DriveKind, IdeLimit } from "../../../../assembly/spec/ide.ts";
+import { IdeLimit } from "../../../../assembly/spec/ide.ts";
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
-import type { Core } from "../../../wasm/core.ts";
+import type { Identity } from "./identify.ts";
 
 /** A disk on an IDE channel, and how it presents itself. */
 export interface IdeDriveOptions {
@@ -16,6 +15,16 @@ export interface IdeDriveOptions {
   firmware?: string;
 }
 
+/** A disk's size and default translation. */
+export interface Shape {
+  sectors: number;
+  /** Bytes of a logical sector. */
+  sectorBytes: number;
+  cylinders: number;
+  heads: number;
+  sectorsPerTrack: number;
+}
+
 /** Largest disk that 48-bit addresses and a double can both name, in bytes. */
 const MAX_BYTES = 2 ** 53;
 
@@ -25,8 +34,8 @@ function geometry(sectors: number): { cylinders: number; heads: number; sectorsP
   return { cylinders, heads: 16, sectorsPerTrack: 63 };
 }
 
-/** Writes a drive's configuration into its context. @throws ParavaneError INVALID, UNSUPPORTED */
-export function configureDrive(core: Core, at: number, options: IdeDriveOptions, index: number): void {
+/** What a disk with these options is. @throws ParavaneError INVALID, UNSUPPORTED */
+export function shapeOf(options: IdeDriveOptions, index: number): { shape: Shape; identity: Identity } {
   const { block } = options;
   if (block.sectorSize !== IdeLimit.SectorBytes) {
     throw new ParavaneError("UNSUPPORTED", `an IDE disk has sectors of 512 bytes, this one of ${block.sectorSize}`, {
@@ -38,34 +47,23 @@ export function configureDrive(core: Core, at: number, options: IdeDriveOptions,
       length: block.size,
     });
   }
-  const sectors = block.size / IdeLimit.SectorBytes;
-  const shape = geometry(sectors);
-  core.set(at + DriveField.Kind, DriveKind.Disk);
-  core.set(at + DriveField.Sectors, sectors >>> 0);
-  core.set(at + DriveField.Sectors + 4, Math.floor(sectors / 2 ** 32));
-  core.set(at + DriveField.Cylinders, shape.cylinders);
-  core.set(at + DriveField.Heads, shape.heads);
-  core.set(at + DriveField.SectorsPerTrack, shape.sectorsPerTrack);
-  powerOn(core, at);
-  text(core, at + DriveField.Serial, 20, "serial", options.serial ?? `PV${String(index + 1).padStart(6, "0")}`);
-  text(core, at + DriveField.Firmware, 8, "firmware", options.firmware ?? "1.0");
-  text(core, at + DriveField.Model, 40, "model", options.model ?? "PARAVANE HARDDISK");
+  const sectors = block.size / block.sectorSize;
+  return {
+    shape: { sectors, sectorBytes: block.sectorSize, ...geometry(sectors) },
+    identity: {
+      serial: text(20, "serial", options.serial ?? `PV${String(index + 1).padStart(6, "0")}`),
+      firmware: text(8, "firmware", options.firmware ?? "1.0"),
+      model: text(40, "model", options.model ?? "PARAVANE HARDDISK"),
+    },
+  };
 }
 
-/** The settings that power-on and hardware reset restore. */
-export function powerOn(core: Core, at: number): void {
-  core.set(at + DriveField.Multiple, IdeLimit.Multiple);
-  core.set(at + DriveField.TransferMode, AtaTransfer.UltraDma | IdeLimit.UltraDma);
-  core.set(at + DriveField.WriteCache, 1);
-  core.set(at + DriveField.ReadAhead, 1);
-}
-
-/** ASCII padded with blanks (ATA/ATAPI-6 §3.2.6). */
-function text(core: Core, at: number, length: number, name: string, value: string): void {
+/** ASCII (ATA/ATAPI-6 §3.2.6). */
+function text(length: number, name: string, value: string): string {
   if (value.length > length || !/^[ -~]*$/.test(value)) {
     throw new ParavaneError("INVALID", `a drive's ${name} is at most ${length} printable ASCII characters`, {
       [name]: value,
     });
   }
-  for (let i = 0; i < length; i++) core.u8[at + i] = i < value.length ? value.charCodeAt(i) : 0x20;
+  return value;
 }

@@ -1,0 +1,212 @@
+import { AtaError, AtaReason, AtaRegister, AtaStatus, AtaTransfer } from "../../../../assembly/spec/ata.ts";
+import { DriveField, DriveKind, IdeLimit, IdeOp } from "../../../../assembly/spec/ide.ts";
+import { BlockRequest, Status } from "../../../core/block.ts";
+import { type Flow, run, wait } from "../../../core/flow.ts";
+import { SegmentList } from "../../../core/segments.ts";
+import { checkPower, setPacketFeatures } from "./commands.ts";
+import type { IdeDevice, PacketDevice, Plain, ResetKind } from "./device.ts";
+import { transferWords } from "./identify.ts";
+import type { DevicePort } from "./port.ts";
+
+/** The data of the packet command under way. */
+interface Transfer {
+  direction: "in" | "out";
+  length: number;
+  /** Bytes moved, or on offer. */
+  at: number;
+  /** Bytes of the block on offer. */
+  block: number;
+  /** Byte count limit. */
+  limit: number;
+}
+
+/** The ATA side of a packet device (ATA/ATAPI-6 §9.8, §9.10; SFF-8020i §5): PACKET and its data, and the few others. */
+export class PacketDrive implements IdeDevice {
+  readonly kind = DriveKind.Packet;
+  readonly device: PacketDevice;
+  #port!: DevicePort;
+  #transfer: Transfer | null = null;
+  /** Resets so far: what a command learns after one, it need not follow up. */
+  #resets = 0;
+  readonly #segments = new SegmentList(1);
+  readonly #request = new BlockRequest();
+
+  constructor(device: PacketDevice) {
+    this.device = device;
+  }
+
+  plug(port: DevicePort): void {
+    this.#port = port;
+    port.set(DriveField.SectorBytes, IdeLimit.SectorBytes);
+    this.reset("power");
+  }
+
+  execute(op: IdeOp): void {
+    const port = this.#port;
+    switch (op) {
+      case IdeOp.Packet:
+        if (port.step === 0) this.#awaitPacket();
+        else this.#go(this.#carryOn());
+        return;
+      case IdeOp.IdentifyPacket:
+        this.#identify();
+        return;
+      case IdeOp.SetFeatures:
+        if (setPacketFeatures(port)) port.done();
+        else port.fail(AtaError.Abort);
+        return;
+      case IdeOp.CheckPower:
+        checkPower(port);
+        port.done();
+        return;
+      case IdeOp.Power:
+      case IdeOp.Diagnostic:
+        port.done();
+        return;
+      default:
+        port.fail(AtaError.Abort);
+    }
+  }
+
+  transfer(): void {
+    if (this.#port.op === IdeOp.Flush) this.#port.finish(Status.Ok);
+    else this.#go(this.#byDma());
+  }
+
+  reset(kind: ResetKind): void {
+    this.#transfer = null;
+    this.#resets++;
+    if (kind === "power") this.#port.set(DriveField.TransferMode, AtaTransfer.UltraDma | IdeLimit.UltraDma);
+    this.device.reset(kind);
+  }
+
+  save(): Plain {
+    return { transfer: this.#transfer && { ...this.#transfer }, device: this.device.save() };
+  }
+  restore(state: Plain): void {
+    const { transfer, device } = state as unknown as { transfer: Transfer | null; device: Plain };
+    this.#transfer = transfer && { ...transfer };
+    this.device.restore(device);
+  }
+
+  /** §9.10: the packet itself comes by PIO, without an interrupt. */
+  #awaitPacket(): void {
+    this.#transfer = null;
+    this.#port.setRegister(AtaRegister.Count, AtaReason.Command);
+    this.#port.dataOut(IdeLimit.PacketBytes, true);
+  }
+
+  /** A device that throws has broken down: the command ends with a device fault. */
+  #go(flow: Flow): void {
+    const broken = () => this.#port.fail(AtaError.Abort, AtaStatus.DeviceFault);
+    try {
+      const later = run(flow);
+      if (later) later.catch(broken);
+    } catch {
+      broken();
+    }
+  }
+
+  *#carryOn(): Flow {
+    if (this.#port.step === 1) yield* this.#begin();
+    else yield* this.#continue(this.#transfer);
+  }
+
+  *#begin(): Flow {
+    const port = this.#port;
+    const dma = (port.register(AtaRegister.Features) & 1) !== 0;
+    const resets = this.#resets;
+    const answer = yield* wait(this.device.begin(port.buffer.slice(0, IdeLimit.PacketBytes), dma));
+    if (resets !== this.#resets) port.done();
+    else if (answer.kind === "check") port.fail(answer.error);
+    else if (answer.kind === "done" || answer.length === 0) port.done();
+    else if (dma) {
+      this.#transfer = { direction: answer.kind, length: answer.length, at: 0, block: answer.length, limit: 0 };
+      port.dma(answer.length);
+    } else {
+      const limit = byteCountLimit(port, answer.length);
+      if (limit === 0) port.fail(AtaError.Abort);
+      else yield* this.#offer({ direction: answer.kind, length: answer.length, at: 0, block: 0, limit });
+    }
+  }
+
+  /** The guest has taken the block on offer, or filled it. */
+  *#continue(transfer: Transfer | null): Flow {
+    if (!transfer) {
+      this.#port.fail(AtaError.Abort);
+      return;
+    }
+    if (transfer.direction === "out") {
+      const error = yield* wait(this.device.write(transfer.at, this.#port.memory, this.#block(transfer.block)));
+      if (error !== 0) {
+        this.#port.fail(error);
+        return;
+      }
+    }
+    transfer.at += transfer.block;
+    if (transfer.at < transfer.length) yield* this.#offer(transfer);
+    else yield* this.#end();
+  }
+
+  /** The next DRQ block: its size stands in the byte count, its direction in the interrupt reason. */
+  *#offer(transfer: Transfer): Flow {
+    const port = this.#port;
+    transfer.block = Math.min(transfer.limit, transfer.length - transfer.at);
+    this.#transfer = transfer;
+    if (transfer.direction === "in") {
+      const error = yield* wait(this.device.read(transfer.at, port.memory, this.#block(transfer.block)));
+      if (error !== 0) {
+        port.fail(error);
+        return;
+      }
+    }
+    port.setRegister(AtaRegister.LbaMid, transfer.block);
+    port.setRegister(AtaRegister.LbaHigh, transfer.block >> 8);
+    port.setRegister(AtaRegister.Count, transfer.direction === "in" ? AtaReason.ToHost : 0);
+    // The data port moves words: of an odd count the last byte is padding.
+    const even = (transfer.block + 1) & ~1;
+    if (transfer.direction === "in") port.dataIn(even);
+    else port.dataOut(even, false);
+  }
+
+  *#byDma(): Flow {
+    const transfer = this.#transfer;
+    const request = this.#request;
+    if (!this.#port.takeDma(request) || !transfer) return;
+    const { memory, segments } = request;
+    if (transfer.direction === "in") this.#port.touch(request);
+    const moved =
+      transfer.direction === "in" ? this.device.read(0, memory, segments) : this.device.write(0, memory, segments);
+    const error = yield* wait(moved);
+    if (error !== 0) this.#port.fail(error);
+    else yield* this.#end();
+  }
+
+  *#end(): Flow {
+    this.#transfer = null;
+    const answer = yield* wait(this.device.end?.() ?? ({ kind: "done" } as const));
+    if (answer.kind === "check") this.#port.fail(answer.error);
+    else this.#port.done();
+  }
+
+  #block(bytes: number): SegmentList {
+    this.#segments.clear();
+    this.#segments.push(this.#port.bufferAt, bytes);
+    return this.#segments;
+  }
+
+  #identify(): void {
+    const words = new Uint16Array(256);
+    this.device.identify(words);
+    transferWords(words, this.#port);
+    this.#port.buffer.set(new Uint8Array(words.buffer));
+    this.#port.dataInLast(512);
+  }
+}
+
+/** §9.10.2: FFFFh counts as FFFEh, and an odd limit is one less unless all the data fits below it. 0: none was given. */
+function byteCountLimit(port: DevicePort, length: number): number {
+  let limit = port.register(AtaRegister.LbaMid) | (port.register(AtaRegister.LbaHigh) << 8);
+  if (limit === 0xffff) limit--;
+  return limit & 1 && length > limit ? limit - 1 : limit;
+}

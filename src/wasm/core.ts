@@ -33,6 +33,8 @@ export interface CoreExports {
   virtioBlkSubmit(ctx: number, count: number): number;
   /** Driver half: takes what was used; how many, or VqPoll.Broken. */
   virtioBlkPoll(ctx: number): number;
+  /** Length of the run of zeros, or of units that are none, at a linear address; plus 1 for zeros. See assembly/scan.ts. */
+  zeroRun(at: number, length: number, unit: number): number;
 }
 
 /** Bytes per WebAssembly page. */

@@ -86,6 +86,22 @@ export class LateStore extends StoreFilter {
   }
 }
 
+/** Holds back the calls that `holds` names until `release`; the others are done at once, but answer with a promise. */
+export class HeldStore extends StoreFilter {
+  holds: (call: Call, position: number, length: number) => boolean = () => false;
+  #held: (() => void)[] = [];
+  get held(): number {
+    return this.#held.length;
+  }
+  release(): void {
+    for (const go of this.#held.splice(0)) go();
+  }
+  protected override async around(call: Call, position: number, length: number, work: () => Later<void>) {
+    if (this.holds(call, position, length)) await new Promise<void>((resolve) => this.#held.push(resolve));
+    await work();
+  }
+}
+
 /** Fails the calls that `fault` names a code for. */
 export class FaultStore extends StoreFilter {
   fault: (call: Call, position: number, length: number) => ErrorCode | undefined = () => undefined;

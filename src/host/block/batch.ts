@@ -6,6 +6,8 @@ import { Transfers } from "./transfers.ts";
 
 /** The transfers of one submit, as far as they have got. */
 export class Batch {
+  /** Its number among those in flight. */
+  flight = 0;
   /** Has been given places, and its data is not all there yet. */
   allocates = false;
   readonly requests: BlockRequest[] = [];

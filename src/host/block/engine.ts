@@ -7,8 +7,10 @@ import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { Backing } from "./backing.ts";
 import { Batch } from "./batch.ts";
+import { Flights } from "./flights.ts";
 import { Lock } from "./lock.ts";
-import { type Place, placesFrom } from "./places.ts";
+import { type Place, placesOf } from "./places.ts";
+import { refusal } from "./refusal.ts";
 import { fail, finish } from "./status.ts";
 
 export interface EngineOptions {
@@ -43,9 +45,12 @@ export class Engine implements Block, AsyncCloseable {
   /** The image knows that it is being changed. */
   #begun = false;
   #drained: (() => void) | null = null;
-  /** Transfers under way whose places metadata in memory already shows: it must not be written before their data. */
-  #unsettled = 0;
-  /** Flows that wait for `#unsettled` to be 0, and those that wait for them. */
+  /**
+   * Transfers under way. Metadata must not be written before the data that it already shows is there, nor may space that was
+   * given up be used again while something that looked it up before still moves.
+   */
+  readonly #flights = new Flights();
+  /** Flows that are about to write metadata; new places wait for them. */
   #settling = 0;
   #waiting: (() => void)[] = [];
   /** Work on the image as a whole. */
@@ -112,8 +117,8 @@ export class Engine implements Block, AsyncCloseable {
   async #alone<T>(work: (image: Image) => Flow<T>): Promise<T> {
     await run(this.#drain());
     if (!this.#begun) {
-      const refusal = await run(this.#begin());
-      if (refusal) throw refusal;
+      const refused = await run(this.#begin());
+      if (refused) throw refused;
     }
     await run(this.#durable());
     return run(work(this.image));
@@ -159,10 +164,10 @@ export class Engine implements Block, AsyncCloseable {
     for (const request of requests) {
       request.status = Status.Pending;
       request.error = null;
-      let refusal = this.#refuse(request);
-      if (!refusal && !this.#begun && changes(request.op)) refusal = yield* this.#begin();
-      if (!refusal && this.image.crowded && changes(request.op)) refusal = yield* this.#relieve();
-      if (refusal) fail(request, refusal);
+      let refused = refusal(request, this, this.store.name);
+      if (!refused && !this.#begun && changes(request.op)) refused = yield* this.#begin();
+      if (!refused && this.image.crowded && changes(request.op)) refused = yield* this.#relieve();
+      if (refused) fail(request, refused);
       else if (request.op <= Op.Write) batch.add(request);
       else {
         // Everything but a transfer waits for what stands before it, and what follows waits for it.
@@ -200,55 +205,8 @@ export class Engine implements Block, AsyncCloseable {
   places(offset: number, length: number): Later<Place[]> {
     if (this.#exclusive) return this.#exclusive.then(() => this.places(offset, length));
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
-    return run(this.#places(offset, Math.min(length, this.size - offset)));
-  }
-
-  *#places(offset: number, length: number): Flow<Place[]> {
-    const { mapper } = this.image;
-    for (let stalls = 0; stalls < MAX_STALLS; ) {
-      if (this.#lock.held) {
-        yield this.#lock.released();
-        continue;
-      }
-      mapper.setRange(0, offset, length, false);
-      const stop = mapper.resolve(1);
-      if (mapper.extentCount > 0) {
-        const list = placesFrom(mapper, this.#data.name, this.#backing.block !== undefined);
-        return yield* this.#behind(list, offset);
-      }
-      if (stop === MapStop.Corrupt) throw this.image.fault();
-      yield* this.#lock.during(this.image.load());
-      stalls++;
-    }
-    throw new ParavaneError("IO", "the disk's map makes no progress", { offset });
-  }
-
-  /** Asks the parent where its part is; the list ends early where the parent's answer does. */
-  *#behind(list: Place[], offset: number): Flow<Place[]> {
-    const { block } = this.#backing;
-    const whole: Place[] = [];
-    let at = offset;
-    for (const place of list) {
-      if (place.kind !== "backing") whole.push(place);
-      else {
-        const inside = Math.min(place.length, block!.size - at);
-        if (inside <= 0) whole.push({ ...place, kind: "hole" });
-        else if (block instanceof Engine) {
-          const below = yield* wait(block.places(at, inside));
-          let covered = 0;
-          for (const part of below) {
-            whole.push({ ...part, depth: part.depth + 1 });
-            covered += part.length;
-          }
-          if (covered < place.length) return whole;
-        } else {
-          whole.push({ length: inside, kind: "data", depth: place.depth + 1 });
-          if (inside < place.length) return whole;
-        }
-      }
-      at += place.length;
-    }
-    return whole;
+    const inside = Math.min(length, this.size - offset);
+    return run(placesOf(this.image, this.#lock, this.#data.name, this.#backing.block, offset, inside));
   }
 
   /** Writes metadata that has piled up; why that failed, or null. */
@@ -261,40 +219,28 @@ export class Engine implements Block, AsyncCloseable {
     }
   }
 
-  /** Why the request cannot be carried out at all, or null. */
-  #refuse(request: BlockRequest): ParavaneError | null {
-    const { op, offset, length, segments, memory } = request;
-    if (op === Op.Flush) return null;
-    const context = { file: this.store.name, offset, length };
-    if (op > Op.WriteZeroes) return new ParavaneError("UNSUPPORTED", `there is no block operation ${op}`, context);
-    if (op !== Op.Read && this.readOnly) return new ParavaneError("READ_ONLY", "the disk is read-only", context);
-    if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) {
-      return new ParavaneError("OUT_OF_RANGE", `${length} bytes at ${offset} pass the end, ${this.size}`, context);
-    }
-    if (offset % this.sectorSize !== 0 || length % this.sectorSize !== 0) {
-      return new ParavaneError("INVALID", `not whole sectors of ${this.sectorSize} bytes`, context);
-    }
-    if (op > Op.Write) return null;
-    if (segments.total !== length) {
-      return new ParavaneError("INVALID", `segments hold ${segments.total} bytes of ${length}`, context);
-    }
-    for (let i = 0; i < segments.count; i++) {
-      if (segments.start(i) + segments.length(i) > memory.length) {
-        return new ParavaneError("INVALID", "a segment lies outside the request's memory", context);
-      }
-    }
-    return null;
-  }
-
   /** Reads and writes: maps what is left of the batch, moves what is mapped, and again, until nothing is left. */
   *#move(batch: Batch): Flow {
+    if (batch.count === 0) return;
+    batch.flight = this.#flights.begin();
     try {
       yield* this.#transfer(batch);
     } finally {
-      if (batch.allocates) {
-        batch.allocates = false;
-        if (--this.#unsettled === 0) this.#wake();
-      }
+      this.#flights.end(batch.flight);
+      batch.allocates = false;
+    }
+  }
+
+  /** A batch that needs a place while metadata is about to be written lets go of what that waits for: itself. */
+  *#stepAside(batch: Batch): Flow {
+    batch.transfers.issue();
+    const inFlight = batch.transfers.settled();
+    if (inFlight) yield inFlight;
+    this.#flights.end(batch.flight);
+    try {
+      while (this.#settling > 0) yield this.#woken();
+    } finally {
+      batch.flight = this.#flights.begin();
     }
   }
 
@@ -323,14 +269,13 @@ export class Engine implements Block, AsyncCloseable {
         batch.drop(stopped, new ParavaneError("IO", "the disk's map makes no progress", { file: this.store.name }));
       }
       // Whoever held the lock may have done what this flow wants, so it resolves again instead of going on.
-      else if (this.#lock.held) yield this.#lock.released();
-      else if (stop === MapStop.Allocate && !batch.allocates && this.#settling > 0) yield this.#woken();
+      else if (this.#lock.held) {
+        yield this.#lock.released();
+        stalls = 0;
+      } else if (stop === MapStop.Allocate && !batch.allocates && this.#settling > 0) yield* this.#stepAside(batch);
       else {
         const { stopOffset, stopLength } = mapper;
-        if (stop === MapStop.Allocate && !batch.allocates) {
-          batch.allocates = true;
-          this.#unsettled++;
-        }
+        if (stop === MapStop.Allocate) batch.allocates = true;
         try {
           if (stop === MapStop.Miss) yield* this.#lock.during(this.image.load());
           else yield* this.#lock.during(this.image.allocate(stopOffset, stopLength));
@@ -410,7 +355,7 @@ export class Engine implements Block, AsyncCloseable {
         const length = mapper.extentLength(0);
         const position = kind === ExtentKind.Data ? this.#inPlace(at, length) : -1;
         if (position >= 0) {
-          if (!advisory || this.#data.releases) yield* wait(this.#data.discard(position, length));
+          if (!advisory || this.#data.releases) yield* this.#discard(position, length);
         } else if (!advisory && kind !== ExtentKind.Zero && (kind !== ExtentKind.Backing || this.#backing.block)) {
           yield* this.#writeZeros(batch, at, length);
         }
@@ -419,6 +364,15 @@ export class Engine implements Block, AsyncCloseable {
       } else if (stop === MapStop.Corrupt) throw this.image.fault();
       else if (++stalls > MAX_STALLS) throw new ParavaneError("IO", "the disk's map makes no progress", { offset: at });
       else yield* this.#lock.during(this.image.load());
+    }
+  }
+
+  *#discard(position: number, length: number): Flow {
+    const flight = this.#flights.begin();
+    try {
+      yield* wait(this.#data.discard(position, length));
+    } finally {
+      this.#flights.end(flight);
     }
   }
 
@@ -452,11 +406,15 @@ export class Engine implements Block, AsyncCloseable {
     if (this.readOnly) return;
     this.#settling++;
     try {
-      while (this.#unsettled > 0 || this.#lock.held) yield this.#unsettled > 0 ? this.#woken() : this.#lock.released();
+      const older = this.#flights.close();
+      for (;;) {
+        const pending = this.#flights.landed(older) ?? (this.#lock.held ? this.#lock.released() : null);
+        if (!pending) break;
+        yield pending;
+      }
       yield* this.#lock.during(this.#flush());
     } finally {
-      this.#settling--;
-      this.#wake();
+      if (--this.#settling === 0) this.#wake();
     }
   }
 

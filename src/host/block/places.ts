@@ -1,4 +1,8 @@
-import { ExtentKind, type Mapper } from "../../core/format.ts";
+import type { Block } from "../../core/block.ts";
+import { ParavaneError } from "../../core/error.ts";
+import { type Flow, type Later, wait } from "../../core/flow.ts";
+import { ExtentKind, type Image, type Mapper, MapStop } from "../../core/format.ts";
+import type { Lock } from "./lock.ts";
 
 /** A run of a disk's bytes that are kept in the same way. */
 export interface Place {
@@ -17,7 +21,7 @@ export interface Place {
 }
 
 /** The mapper's answer for one range, as places; those that continue each other are one. */
-export function placesFrom(mapper: Mapper, store: string, hasBacking: boolean): Place[] {
+function placesFrom(mapper: Mapper, store: string, hasBacking: boolean): Place[] {
   const list: Place[] = [];
   for (let i = 0; i < mapper.extentCount; i++) {
     const kind = mapper.extentKind(i);
@@ -41,4 +45,70 @@ export function placesFrom(mapper: Mapper, store: string, hasBacking: boolean): 
     else list.push({ length, kind: named, depth: 0 });
   }
   return list;
+}
+
+/** So many metadata pages for one answer mean a defect. */
+const MAX_LOADS = 1000;
+
+/**
+ * Where the bytes from `offset` on are, without reading them: a list that covers a first part of the range.
+ * @param store the name of what holds the data
+ */
+export function* placesOf(
+  image: Image,
+  lock: Lock,
+  store: string,
+  backing: Block | undefined,
+  offset: number,
+  length: number,
+): Flow<Place[]> {
+  for (let loads = 0; loads < MAX_LOADS; ) {
+    if (lock.held) {
+      yield lock.released();
+      continue;
+    }
+    const { mapper } = image;
+    mapper.setRange(0, offset, length, false);
+    const stop = mapper.resolve(1);
+    if (mapper.extentCount > 0) {
+      const list = placesFrom(mapper, store, backing !== undefined);
+      return backing ? yield* behind(list, offset, backing) : list;
+    }
+    if (stop === MapStop.Corrupt) throw image.fault();
+    yield* lock.during(image.load());
+    loads++;
+  }
+  throw new ParavaneError("IO", "the disk's map makes no progress", { offset });
+}
+
+/** A block that can say where its bytes are. */
+interface Located extends Block {
+  places(offset: number, length: number): Later<Place[]>;
+}
+
+/** Asks the parent where its part is; the list ends early where the parent's answer does. */
+function* behind(list: Place[], offset: number, parent: Block): Flow<Place[]> {
+  const whole: Place[] = [];
+  let at = offset;
+  for (const place of list) {
+    if (place.kind !== "backing") whole.push(place);
+    else {
+      const inside = Math.min(place.length, parent.size - at);
+      if (inside <= 0) whole.push({ ...place, kind: "hole" });
+      else if ("places" in parent) {
+        const below = yield* wait((parent as Located).places(at, inside));
+        let covered = 0;
+        for (const part of below) {
+          whole.push({ ...part, depth: part.depth + 1 });
+          covered += part.length;
+        }
+        if (covered < place.length) return whole;
+      } else {
+        whole.push({ length: inside, kind: "data", depth: place.depth + 1 });
+        if (inside < place.length) return whole;
+      }
+    }
+    at += place.length;
+  }
+  return whole;
 }

@@ -1,5 +1,6 @@
 import { type Block, BlockRequest, Op, Status } from "../../core/block.ts";
 import { ParavaneError } from "../../core/error.ts";
+import type { Later } from "../../core/flow.ts";
 import { codeOf } from "../block/status.ts";
 
 /** Requests that are used again and again, all over one buffer. */
@@ -29,16 +30,20 @@ export class Requests {
     this.#batch.push(request);
   }
 
-  /** Carries out what was added. @throws ParavaneError the first cause */
-  async submit(block: Block): Promise<void> {
+  /** Carries out what was added; over synchronous stores it is done at once. @throws ParavaneError the first cause */
+  submit(block: Block): Later<void> {
     const batch = this.#batch;
     this.#batch = [];
     if (batch.length === 0) return;
     const pending = block.submit(batch);
-    if (pending) await pending;
-    for (const { status, error, offset, length } of batch) {
-      if (status === Status.Ok) continue;
-      throw error ?? new ParavaneError(codeOf(status), "the request failed", { offset, length });
-    }
+    if (pending) return pending.then(() => outcome(batch));
+    outcome(batch);
+  }
+}
+
+function outcome(batch: readonly BlockRequest[]): void {
+  for (const { status, error, offset, length } of batch) {
+    if (status === Status.Ok) continue;
+    throw error ?? new ParavaneError(codeOf(status), "the request failed", { offset, length });
   }
 }

@@ -13,6 +13,8 @@ export interface FileStoreOptions {
   overwrite?: boolean;
   /** Does the work in Node's thread pool, so that the event loop goes on. Slower for small requests. */
   async?: boolean;
+  /** False: `flush` does nothing, so a power cut may lose anything. For a file that is of no use before it is whole. */
+  durable?: boolean;
 }
 
 /** Most segments handed to one system call (Linux: IOV_MAX is 1024). */
@@ -29,6 +31,7 @@ export class FileStore implements Store {
   readonly releases = false; // Node has no call that punches holes
   readonly #fd: number;
   readonly #io: Transfers;
+  readonly #durable: boolean;
   #size: number;
   #closed = false;
 
@@ -36,6 +39,7 @@ export class FileStore implements Store {
   constructor(path: string, options: FileStoreOptions = {}) {
     this.name = path;
     this.readOnly = options.readOnly ?? false;
+    this.#durable = options.durable ?? true;
     const mode = this.readOnly ? "r" : options.create ? (options.overwrite ? "w+" : "wx+") : "r+";
     try {
       this.#fd = fs.openSync(path, mode);
@@ -74,7 +78,7 @@ export class FileStore implements Store {
 
   flush(): Later<void> {
     this.#check(0, 0, 0);
-    if (this.readOnly) return;
+    if (this.readOnly || !this.#durable) return;
     return this.#typed(() => this.#io.sync(), 0, 0);
   }
 

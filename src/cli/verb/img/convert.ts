@@ -46,7 +46,7 @@ export const convert: ImgVerb = {
     const partial = `${to}.${randomUUID().slice(0, 8)}.partial`;
     try {
       return await interruptible(ui, `${from} is unchanged, and no ${to} was made`, async (signal) => {
-        const store = new FileStore(partial, { create: true });
+        const store = new FileStore(partial, { create: true, async: true, durable: false });
         try {
           const target = await createDisk(store, { size: source.size, ...options, format, signal });
           try {

@@ -34,7 +34,7 @@ async function open(path: string, options: OpenImageOptions, children: string[])
   if (children.includes(real) || children.length >= MAX_DEPTH) {
     throw new ParavaneError("CORRUPT", "the chain of parents does not end", { file: path, structure: "backing chain" });
   }
-  const store = new FileStore(path, { readOnly: !write });
+  const store = new FileStore(path, { readOnly: !write, async: !!process.env.ASY });
   let backing: Block | undefined;
   const attempt = () =>
     openDisk(store, {

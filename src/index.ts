@@ -2,6 +2,7 @@
 export { type Block, BlockRequest, Op, Status } from "./core/block.ts";
 export { type ErrorCode, type ErrorContext, ParavaneError } from "./core/error.ts";
 export type { Later } from "./core/flow.ts";
+export type { ParentReference } from "./core/format.ts";
 export type {
   AddressSpace,
   Clock,
@@ -20,6 +21,7 @@ export type {
 export { SegmentList } from "./core/segments.ts";
 export type { Store } from "./core/store.ts";
 export { discard, flush, readBytes, writeBytes, writeZeroes } from "./host/block/bytes.ts";
+export { denyAll, type OpenedFile, type OpenGate, type OpenRequest } from "./host/block/gate.ts";
 export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
 export { type OverlayOptions, overlay } from "./host/block/overlay.ts";
 export type { Place } from "./host/block/places.ts";

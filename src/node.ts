@@ -5,18 +5,21 @@ import { dirname } from "node:path";
 import { ParavaneError } from "./core/error.ts";
 import { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
 import { FileStore } from "./host/store/file.ts";
+import { sameFolder } from "./node/gate.ts";
 
 export { FileStore, type FileStoreOptions } from "./host/store/file.ts";
 export * from "./index.ts";
+export { allowFolders, anyFile, sameFolder } from "./node/gate.ts";
 
 /**
- * Opens the disk image in a file; `close()` closes both.
- * @throws ParavaneError NOT_FOUND, READ_ONLY (no permission to write), CORRUPT, UNSUPPORTED, INVALID, ABORTED, IO
+ * Opens the disk image in a file, and those that it is based on where they lie in its folder (`gate: sameFolder(path)`, unless
+ * another is given); `close()` closes all.
+ * @throws ParavaneError NOT_FOUND, DENIED (a parent elsewhere), READ_ONLY (no permission to write), CORRUPT, UNSUPPORTED, INVALID, ABORTED, IO
  */
 export async function openFile(path: string, options: OpenDiskOptions = {}): Promise<Disk> {
   const store = new FileStore(path, { readOnly: options.readOnly ?? false });
   try {
-    return await openDisk(store, options);
+    return await openDisk(store, { gate: sameFolder(path), ...options });
   } catch (thrown) {
     store.close();
     throw thrown;
@@ -56,5 +59,5 @@ export async function createFile(path: string, { overwrite, ...options }: Create
     rmSync(partial, { force: true });
     throw thrown;
   }
-  return openFile(path, { format: options.format });
+  return openFile(path, { format: options.format, ...(options.backing && { backing: options.backing }) });
 }

@@ -9,6 +9,10 @@ import type { SegmentList } from "./segments.ts";
 export interface Store {
   /** For messages: a path, a URL, "memory". */
   readonly name: string;
+  /** Equal for two stores only when they are the same file; absent where nobody can tell. */
+  readonly identity?: string;
+  /** When it was last written before it was opened, in seconds since 1970; absent where nobody can tell. */
+  readonly modified?: number;
   readonly size: number;
   readonly readOnly: boolean;
   /** `discard` gives space back; otherwise it writes zeros, and an advisory discard is better left alone. */

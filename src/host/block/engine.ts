@@ -36,7 +36,7 @@ export class Engine implements Block, AsyncCloseable {
   readonly readOnly: boolean;
   /** Where data extents are. */
   readonly #data: Store;
-  readonly #backing: Backing;
+  #backing: Backing;
   readonly #lock = new Lock();
   /** Batch states not in use. */
   readonly #idle: Batch[] = [];
@@ -74,6 +74,9 @@ export class Engine implements Block, AsyncCloseable {
   }
   get copied(): number {
     return this.#copied + this.#backing.copied;
+  }
+  get backing(): Block | undefined {
+    return this.#backing.block;
   }
 
   submit(requests: readonly BlockRequest[]): Later<void> {

@@ -1,22 +1,32 @@
-import type { Block, BlockRequest } from "../../core/block.ts";
+import { type Block, type BlockRequest, Op, Status } from "../../core/block.ts";
 import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
-import { type Flow, type Later, wait } from "../../core/flow.ts";
-import type { CreateOptions, Format, Image, OpenOptions } from "../../core/format.ts";
+import { type Flow, type Later, run, wait } from "../../core/flow.ts";
+import type { CreateOptions, Format, Image, OpenOptions, ParentReference } from "../../core/format.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
 import { raw } from "../format/raw.ts";
 import { foreignFormat } from "../format/signatures.ts";
 import { readBytes } from "./bytes.ts";
+import { Chain } from "./chain.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
+import { denyAll, type OpenGate } from "./gate.ts";
 import { RawGuard } from "./guard.ts";
 import type { Place } from "./places.ts";
+import { fail, finish } from "./status.ts";
+
+/** Seconds by which clocks and file systems may round. */
+const TIME_SLACK = 2;
 
 /** An open disk image. */
 export interface Disk extends Block, AsyncCloseable {
   /** The image format's name, such as "vhd". */
   readonly format: string;
+  /** How the image names the one that it is based on, if it is. */
+  readonly parent: ParentReference | undefined;
+  /** What is read where the image holds nothing itself. */
+  readonly backing: Block | undefined;
   /** The format's own facts about the image, JSON-safe. */
   describe(): Record<string, unknown>;
   /**
@@ -36,6 +46,10 @@ export interface OpenDiskOptions extends OpenOptions {
   format?: string;
   /** The parent of an image that has one; the disk closes it. Its identity is checked where both formats keep one. */
   backing?: Block;
+  /** Opens the files that the image, and its parents in turn, name, parents read-only. Default: none is. */
+  gate?: OpenGate;
+  /** Leaves the parent out, for work on the image alone: reading what it does not hold itself fails. */
+  alone?: boolean;
   signal?: AbortSignal;
 }
 
@@ -47,9 +61,10 @@ export interface CreateDiskOptions extends CreateOptions {
 }
 
 /**
- * Opens the image in `store`; the disk owns the store from then on, and `close()` closes both. When opening fails the
- * store is left open.
- * @throws ParavaneError CORRUPT, UNSUPPORTED, INVALID (no such format), READ_ONLY, ABORTED, and what the store throws
+ * Opens the image in `store`, and through `gate` those that it is based on; the disk owns the store from then on, and
+ * `close()` closes all. When opening fails `store` and `backing` are left open.
+ * @throws ParavaneError CORRUPT, UNSUPPORTED, INVALID (no such format), READ_ONLY, ABORTED, NOT_FOUND (the parent or a data
+ * file), DENIED (by the gate), and what the store throws
  */
 export async function openDisk(store: Store, options: OpenDiskOptions = {}): Promise<Disk> {
   const { format: name, signal, ...rest } = options;
@@ -57,7 +72,7 @@ export async function openDisk(store: Store, options: OpenDiskOptions = {}): Pro
   if (!readOnly && store.readOnly) {
     throw new ParavaneError("READ_ONLY", `${store.name} cannot be written`, { file: store.name });
   }
-  return drive(open(store, name, { ...rest, readOnly }), signal);
+  return drive(open(new Chain(options.gate ?? denyAll, [store]), name, { ...rest, readOnly }), signal);
 }
 
 /**
@@ -80,39 +95,109 @@ function formatNamed(name: string): Format {
   throw new ParavaneError("INVALID", `there is no disk format "${name}"`, {}, { hint: `Known: ${known}` });
 }
 
-function* create(store: Store, format: Format, options: CreateOptions, backing?: Block): Flow<Disk> {
+function* create(store: Store, format: Format, options: CreateOptions, backing?: Block): Flow<ImageDisk> {
   yield* format.create(store, options);
   yield* wait(store.flush());
   const image = yield* format.open(store, {});
-  checkParent(image, store, backing);
+  checkParent(image, store, backing, () => {});
   return new ImageDisk(image, store, { backing });
 }
 
-function* open(store: Store, name: string | undefined, options: OpenOptions & { backing?: Block }): Flow<Disk> {
-  const format = name === undefined ? yield* probe(store) : formatNamed(name);
-  if (name === undefined && format === raw) {
-    const ending = /\.([^./\\]+)$/.exec(store.name)?.[1].toLowerCase() ?? "";
-    const claimed = FORMATS.find((other) => other !== raw && other.extensions.includes(ending));
-    if (claimed) {
-      throw new ParavaneError(
-        "CORRUPT",
-        `it is named as a ${claimed.name} image, but nothing in it says so: truncated, or a raw disk`,
-        { file: store.name },
-        { hint: 'If it is a raw disk, say so: format "raw"' },
-      );
+type ChainOptions = Omit<OpenDiskOptions, "format" | "signal" | "gate">;
+
+/** The last image of the chain, and its parents. */
+function* open(chain: Chain, name: string | undefined, options: ChainOptions): Flow<ImageDisk> {
+  const { store } = chain;
+  const format = name === undefined ? yield* probed(store, options) : formatNamed(name);
+  const { backing: given, alone = false, ...rest } = options;
+  const onWarning = options.onWarning ?? (() => {});
+  const openFile = options.openFile ?? ((file: string, readOnly: boolean) => run(chain.data(file, readOnly)));
+  const image = yield* format.open(store, { ...rest, openFile });
+  let backing = given;
+  let opened = false;
+  try {
+    if (image.parent && !backing)
+      backing = alone ? new Absent(store, image.parent) : yield* parentOf(chain, image, rest);
+    checkParent(image, store, backing, onWarning);
+    opened = true;
+    // Whoever named the format will name it again.
+    const guard = name === undefined && format === raw ? new RawGuard(store) : undefined;
+    return new ImageDisk(image, store, { ...options, backing }, guard);
+  } finally {
+    if (!opened) {
+      if (image.data) leave(image.data);
+      if (backing && backing !== given) leave(backing);
     }
-    options.onWarning?.(`${store.name} has no image header that is known: taken as a raw disk`);
   }
-  const { backing, ...rest } = options;
-  const image = yield* format.open(store, rest);
-  checkParent(image, store, backing);
-  // Whoever named the format will name it again.
-  const guard = name === undefined && format === raw ? new RawGuard(store) : undefined;
-  return new ImageDisk(image, store, options, guard);
+}
+
+function* parentOf(chain: Chain, { parent, format }: Image, options: ChainOptions): Flow<ImageDisk> {
+  const { store, format: said } = yield* chain.parent(parent!);
+  const below = new Chain(chain.gate, [...chain.stores, store]);
+  let disk: ImageDisk | undefined;
+  let opened = false;
+  try {
+    const { codecs, onWarning } = options;
+    disk = yield* open(below, said, { readOnly: true, ...(codecs && { codecs }), ...(onWarning && { onWarning }) });
+    if (said === undefined && disk.format === "raw") throw guessed(chain.store, store, format);
+    opened = true;
+    return disk;
+  } catch (thrown) {
+    throw below.blame(thrown);
+  } finally {
+    if (!opened) leave(disk ?? store);
+  }
+}
+
+/**
+ * A guest that writes another format's header into its raw disk would make the host open what that header names. So raw
+ * parents are never guessed.
+ */
+function guessed(child: Store, parent: Store, format: string): ParavaneError {
+  return new ParavaneError(
+    "DENIED",
+    `the parent, ${parent.name}, has no header that is known, and the ${format} image does not say that it is raw`,
+    { file: child.name, structure: "backing format" },
+    { hint: "If it is, say so: paravane img rebase -u -F raw -b PARENT IMAGE" },
+  );
+}
+
+/** Closes what was opened for an image that could not be, without waiting for it. */
+function leave(closing: { close(): Later<void> }): void {
+  Promise.resolve()
+    .then(() => closing.close())
+    .catch(() => {});
+}
+
+/** Stands in for a parent that was left out. */
+class Absent implements Block {
+  readonly size = Number.MAX_SAFE_INTEGER;
+  readonly sectorSize = 512;
+  readonly readOnly = true;
+  readonly copied = 0;
+  readonly #error: ParavaneError;
+
+  constructor(store: Store, { paths }: ParentReference) {
+    const context = { file: store.name, structure: "parent locator", paths };
+    this.#error = new ParavaneError("NOT_FOUND", `the parent, ${paths[0] ?? "(unnamed)"}, was left out`, context);
+  }
+  submit(requests: readonly BlockRequest[]): void {
+    for (const request of requests) {
+      request.status = Status.Pending;
+      if (request.op === Op.Flush) finish(request);
+      else fail(request, this.#error);
+    }
+  }
+  close(): void {}
 }
 
 /** An image with a parent is never read without it, nor over a disk that is known to be another. */
-function checkParent({ parent, format }: Image, store: Store, backing: Block | undefined): void {
+function checkParent(
+  { parent, format }: Image,
+  store: Store,
+  backing: Block | undefined,
+  onWarning: (message: string) => void,
+): void {
   const context = { file: store.name, structure: "parent locator", paths: parent?.paths, format: parent?.format };
   if (!parent) {
     if (!backing) return;
@@ -124,13 +209,38 @@ function checkParent({ parent, format }: Image, store: Store, backing: Block | u
       hint: "Open the parent first and give it as `backing`",
     });
   }
-  const identity = backing instanceof ImageDisk ? backing.image.identity : undefined;
+  if (!(backing instanceof ImageDisk)) return;
+  const { modified } = backing.store;
+  // Copying a file changes its time too, so that is no more than a sign.
+  if (parent.modified !== undefined && modified !== undefined && modified > parent.modified + TIME_SLACK) {
+    onWarning(`${backing.store.name} was written after ${store.name} was based on it, unless it was only copied`);
+  }
+  const { identity } = backing.image;
   if (identity === undefined || parent.identities.length === 0 || parent.identities.includes(identity)) return;
-  throw new ParavaneError("CORRUPT", `the parent is another disk than ${named}, or was changed`, {
-    ...context,
-    identity,
-    expected: parent.identities,
-  });
+  throw new ParavaneError(
+    "CORRUPT",
+    `the parent, ${backing.store.name}, is another disk than ${named}, or was changed`,
+    { ...context, identity, expected: parent.identities },
+    { hint: "If it is the right one, note it anew: paravane img rebase -u" },
+  );
+}
+
+/** By its content; raw only when nothing says that it should be another. */
+function* probed(store: Store, { onWarning }: ChainOptions): Flow<Format> {
+  const format = yield* probe(store);
+  if (format !== raw) return format;
+  const ending = /\.([^./\\]+)$/.exec(store.name)?.[1].toLowerCase() ?? "";
+  const claimed = FORMATS.find((other) => other !== raw && other.extensions.includes(ending));
+  if (claimed) {
+    throw new ParavaneError(
+      "CORRUPT",
+      `it is named as a ${claimed.name} image, but nothing in it says so: truncated, or a raw disk`,
+      { file: store.name },
+      { hint: 'If it is a raw disk, say so: format "raw"' },
+    );
+  }
+  onWarning?.(`${store.name} has no image header that is known: taken as a raw disk`);
+  return raw;
 }
 
 /** The format that is surest of the store's first and last sector; raw, when no other claims it. */
@@ -170,6 +280,9 @@ class ImageDisk extends Engine implements Disk {
 
   get format(): string {
     return this.image.format;
+  }
+  get parent(): ParentReference | undefined {
+    return this.image.parent;
   }
   describe(): Record<string, unknown> {
     return { ...this.image.describe(), store: this.store.name, readOnly: this.readOnly };

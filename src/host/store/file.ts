@@ -27,6 +27,8 @@ const ZEROS = new Uint8Array(1 << 20);
 export class FileStore implements Store {
   declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly name: string;
+  readonly identity: string;
+  readonly modified: number;
   readonly readOnly: boolean;
   readonly releases = false; // Node has no call that punches holes
   readonly #fd: number;
@@ -54,6 +56,8 @@ export class FileStore implements Store {
       fs.closeSync(this.#fd);
       throw new ParavaneError("INVALID", `${path} is not a regular file`, { file: path });
     }
+    this.identity = `${stat.dev}:${stat.ino}`;
+    this.modified = stat.mtimeMs / 1000;
     this.#size = stat.isFile() ? stat.size : deviceSize(this.#fd);
     this.#io = options.async ? new PoolTransfers(this.#fd) : new DirectTransfers(this.#fd);
   }

@@ -3,21 +3,21 @@ import type { Place } from "../../../host/block/places.ts";
 import { UsageError } from "../../usage.ts";
 import type { ImgVerb } from "./command.ts";
 import { openImage } from "./files.ts";
-import { lastOf, OUTPUT, SHARE, wantsJson } from "./options.ts";
+import { ALLOW, lastOf, OUTPUT, SHARE, wantsJson } from "./options.ts";
 
 export const map: ImgVerb = {
   name: "map",
   summary: "where each part of a disk is stored",
   usage: "[-f FMT] [--output human|json] FILE",
   description: "Lists the runs of the disk and the files of its chain that hold them.",
-  options: [{ short: "f", value: "FMT", help: "the image's format (default: by its content)" }, OUTPUT, SHARE],
+  options: [{ short: "f", value: "FMT", help: "the image's format (default: by its content)" }, OUTPUT, ALLOW, SHARE],
   examples: [["paravane img map --output json disk.qcow2", "for a script, with qemu-img's field names"]],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;
     if (file === undefined || more.length > 0) throw new UsageError("give one image; see: paravane img map --help");
     const json = wantsJson(given);
-    const disk = await openImage(file, { format: lastOf(given, "f") });
+    const disk = await openImage(file, { format: lastOf(given, "f"), allow: given.values.get("allow") });
     try {
       if (!json) ui.out("Offset          Length          Mapped to       File");
       let first = true;

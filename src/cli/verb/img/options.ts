@@ -88,3 +88,8 @@ export const PROGRESS: ImgOption = { short: "p", help: "show progress on standar
 export const QUIET: ImgOption = { short: "q", help: "print only errors" };
 export const CACHE: ImgOption = { short: "t", value: "CACHE", help: "accepted; the host's page cache is always used" };
 export const SOURCE_CACHE: ImgOption = { short: "T", value: "CACHE", help: "accepted, the same for the source" };
+export const ALLOW: ImgOption = {
+  long: "allow",
+  value: "DIR",
+  help: "a folder, beside the image's own, that parents and data files may lie in; may be repeated",
+};

@@ -12,7 +12,7 @@ import { withLog } from "../support/vhdx.ts";
 
 const MiB = 2 ** 20;
 const SECTOR = 4096;
-const CASES = process.env.NIGHTLY ? 60_000 : 700;
+const CASES = process.env.PARAVANE_NIGHTLY ? 60_000 : 700;
 
 interface Base {
   name: string;

@@ -190,7 +190,7 @@ qemu("what a power cut leaves of our image QEMU repairs to what we replay", asyn
   await disk.close();
   const uniform = randomFrom(7);
   let dirty = 0;
-  for (let count = start; count <= store.steps.length; count += process.env.NIGHTLY ? 1 : 6) {
+  for (let count = start; count <= store.steps.length; count += process.env.PARAVANE_NIGHTLY ? 1 : 6) {
     for (const torn of [undefined, uniform]) {
       const path = fresh();
       writeFileSync(path, contentOf(afterCut(store.steps, count, torn)));

@@ -23,10 +23,10 @@ export function randomFrom(seed: number): () => number {
   };
 }
 
-type Call = "readv" | "writev" | "flush" | "discard" | "resize";
+export type Call = "readv" | "writev" | "flush" | "discard" | "resize";
 
 /** A store in front of another; does nothing by itself. */
-class StoreFilter implements Store {
+export class StoreFilter implements Store {
   readonly inner: Store;
   constructor(inner: Store) {
     this.inner = inner;

@@ -345,6 +345,8 @@ export class Engine implements Block, AsyncCloseable {
         yield this.#lock.released();
         continue;
       }
+      // A long range may change more metadata than is to be held; nothing of this batch is under way here.
+      if (this.image.crowded) yield* this.#durable();
       const zeroed = this.image.zero ? yield* this.#lock.during(this.image.zero(at, end - at)) : 0;
       if (zeroed > 0) {
         at += zeroed;

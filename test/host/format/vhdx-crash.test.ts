@@ -137,7 +137,7 @@ async function judge(
 }
 
 /** The nightly run takes its time. */
-const PROGRAMS = process.env.NIGHTLY ? 100 : 4;
+const PROGRAMS = process.env.PARAVANE_NIGHTLY ? 100 : 4;
 
 for (const kind of ["dynamic", "differencing"]) {
   test(`power may be lost between any two writes of a ${kind} disk, and in the middle of any`, async () => {

@@ -199,8 +199,9 @@ test("a log that extends the file does so, in memory too", async () => {
 test("our entries are what the specification says, and two fit the smallest log twice", () => {
   const sectors = new Map<number, Uint8Array>();
   for (let i = 0; i < MAX_PENDING; i++) sectors.set((i + 3) * SECTOR, new Uint8Array(SECTOR).fill(i + 1));
-  const ours = buildEntry(sectors, 12 * SECTOR, 2n ** 33n + 5n, LOG_GUID, 40 * MiB);
-  const changes = [...sectors].map(([position, data]) => ({ position, data }));
+  const zeroed = [{ position: 32 * MiB, end: 33 * MiB }];
+  const ours = buildEntry({ sectors, zeroed }, 12 * SECTOR, 2n ** 33n + 5n, LOG_GUID, 40 * MiB);
+  const changes = [{ position: 32 * MiB, zeros: MiB }, ...[...sectors].map(([position, data]) => ({ position, data }))];
   const theirs = logEntry({ sequence: 2 ** 33 + 5, at: 12 * SECTOR, flushed: 40 * MiB, last: 40 * MiB, changes });
   expect(Buffer.compare(ours, theirs)).toBe(0);
   expect(ours.length * 4).toBeLessThanOrEqual(MiB);

@@ -56,7 +56,7 @@ function place(near: string, size: number, block: number, sector: number): numbe
   return 0;
 }
 
-const PROGRAMS = process.env.NIGHTLY ? 50_000 : 2_000;
+const PROGRAMS = process.env.PARAVANE_NIGHTLY ? 50_000 : 2_000;
 
 test(`${PROGRAMS} random programs leave what a model says`, { timeout: 600_000 }, async () => {
   const counts: Record<string, number> = {};

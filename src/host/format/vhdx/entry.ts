@@ -98,26 +98,40 @@ export function parseChange(descriptor: DataView, sector: Uint8Array | undefined
   return { position, data, length: SECTOR };
 }
 
-/** An entry that writes the sectors; its tail is itself, so that it is replayed alone. */
+/** What an entry does: ranges of whole sectors are zeroed, then sectors written. */
+export interface Changes {
+  sectors: ReadonlyMap<number, Uint8Array>;
+  zeroed: readonly { position: number; end: number }[];
+}
+
+/** An entry of these changes; its tail is itself, so that it is replayed alone. */
 export function buildEntry(
-  sectors: ReadonlyMap<number, Uint8Array>,
+  { sectors, zeroed }: Changes,
   at: number,
   sequence: bigint,
   guid: string,
   fileSize: number,
 ): Uint8Array {
-  const first = descriptorSectors(sectors.size) * SECTOR;
+  const count = zeroed.length + sectors.size;
+  const first = descriptorSectors(count) * SECTOR;
   const bytes = new Uint8Array(first + sectors.size * SECTOR);
   const view = viewOf(bytes);
   view.setUint32(8, bytes.length, true);
   view.setUint32(12, at, true);
   view.setBigUint64(16, sequence, true);
-  view.setUint32(24, sectors.size, true);
+  view.setUint32(24, count, true);
   putGuid(bytes, 32, guid);
   putWide(view, 48, fileSize);
   putWide(view, 56, fileSize);
   let descriptor = HEADER_BYTES;
   let data = first;
+  for (const { position, end } of zeroed) {
+    sign(bytes.subarray(descriptor), ZERO);
+    putWide(view, descriptor + 8, end - position);
+    putWide(view, descriptor + 16, position);
+    view.setBigUint64(descriptor + 24, sequence, true);
+    descriptor += DESCRIPTOR_BYTES;
+  }
   for (const [position, sector] of sectors) {
     const source = viewOf(sector);
     sign(bytes.subarray(descriptor), DATA);

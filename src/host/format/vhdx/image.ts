@@ -67,6 +67,9 @@ export class VhdxImage implements Image {
   get dirty(): boolean {
     return this.#journal.dirty;
   }
+  get crowded(): boolean {
+    return this.#journal.crowded;
+  }
   get identity(): string {
     return this.#layout.headers.current.dataWriteGuid;
   }
@@ -108,7 +111,6 @@ export class VhdxImage implements Image {
   }
 
   *allocate(offset: number, length: number): Flow {
-    yield* this.#journal.bound();
     const block = Math.floor(offset / this.#blockSize);
     const within = offset % this.#blockSize;
     const { state } = yield* this.#table.slot(block);
@@ -195,7 +197,6 @@ export class VhdxImage implements Image {
   }
 
   *zero(offset: number, length: number): Flow<number> {
-    yield* this.#journal.bound();
     const first = Math.floor(offset / this.#blockSize);
     const end = offset + length;
     let done = 0;

@@ -7,29 +7,31 @@ import { corrupt, read, SECTOR, write } from "./io.ts";
 import { LogReader } from "./log.ts";
 import { REGION_TABLES, type Region } from "./regions.ts";
 
-/** Changed sectors that wait to be logged: one entry of them is a quarter of the smallest log. */
+/** Changed sectors in one entry of the log: a quarter of the smallest log. */
 export const MAX_PENDING = 60;
-/** Most that one call may change before the next `bound`: a block's share of a sector bitmap, and table entries. */
-const RESERVE = 24;
 /** Metadata never takes more than this, the largest table and bitmaps of a chunk or two. */
 const MAX_ZEROED = 2 ** 30;
 
 /**
- * The one way to metadata. Changes stay in memory, in sectors of the log, until `commit` writes them as one log entry and
- * then in place; so after a power cut the file has all of them or none. Reads see them at once.
+ * The one way to metadata. Changes stay in memory, in sectors of the log, until `commit` writes them as a log entry and then
+ * in place; so after a power cut the file has all that one entry holds or none of it. Reads see them at once.
  *
  * A log that must be replayed is: on disk when the image is writable, else into the same memory.
  */
 export class Journal {
   /** Entries that were replayed when it was opened. */
   replayed = 0;
+  /** Where the table is, once that is known. */
+  bat: Region = { name: "", position: 0, length: 0 };
   readonly #store: Store;
   readonly #headers: Headers;
   readonly #log: Region;
   /** Position → content of a sector that the store does not have yet. */
   #pending = new Map<number, Uint8Array>();
-  /** Ranges that a read-only replay zeroes; what `#pending` has lies over them. */
-  readonly #zeroed: { position: number; end: number }[] = [];
+  /** Ranges that are zeroed; what `#pending` has lies over them. */
+  #zeroed: { position: number; end: number }[] = [];
+  /** Sectors of an entry that may not have reached their places, because writing failed: the next entry has them too. */
+  #unsure = new Set<number>();
   #sequence = 0n;
   /** Byte of the log where the next entry goes. */
   #head = 0;
@@ -46,7 +48,11 @@ export class Journal {
   }
 
   get dirty(): boolean {
-    return this.#pending.size > 0 && !this.#readOnly;
+    return this.#pending.size + this.#zeroed.length > 0 && !this.#readOnly;
+  }
+  /** A whole entry of changes waits. */
+  get crowded(): boolean {
+    return this.#pending.size >= MAX_PENDING && !this.#readOnly;
   }
   get end(): number {
     return Math.max(this.#end, this.#store.size);
@@ -72,7 +78,11 @@ export class Journal {
     }.bind(this);
     for (const entry of entries) yield* reader.changes(entry, inspect);
 
-    if (!readOnly && fileEnd > this.#store.size) yield* wait(this.#store.resize(fileEnd));
+    if (!readOnly) {
+      // "Any modification of the file", the replay's too (2.2.2): whoever knew it by its old identifier must look again.
+      yield* this.#headers.update({ fileWriteGuid: newGuid() });
+      if (fileEnd > this.#store.size) yield* wait(this.#store.resize(fileEnd));
+    }
     const apply = readOnly ? this.#remember.bind(this) : this.#carryOut.bind(this);
     for (const entry of entries) yield* reader.changes(entry, apply);
     this.replayed = entries.length;
@@ -96,12 +106,8 @@ export class Journal {
   }
 
   *#remember({ position, data, length }: Change): Flow {
-    if (data) {
-      this.#pending.set(position, data);
-      return;
-    }
-    for (const at of [...this.#pending.keys()]) if (at >= position && at < position + length) this.#pending.delete(at);
-    this.#zeroed.push({ position, end: position + length });
+    if (data) this.#pending.set(position, data);
+    else this.zero(position, length);
   }
 
   /** Does a replay in memory change any of these bytes? What is not metadata is not read through here. */
@@ -132,20 +138,19 @@ export class Journal {
     return bytes;
   }
 
-  /** To be called before changes: makes room for them. What they may point to must be written by then. */
-  *bound(): Flow {
-    if (this.#pending.size <= MAX_PENDING - RESERVE) return;
-    yield* wait(this.#store.flush());
-    yield* this.commit();
-    yield* wait(this.#store.flush());
+  /** Zeroes whole sectors of metadata, as part of the next entry. */
+  zero(position: number, length: number): void {
+    const end = position + length;
+    for (const at of [...this.#pending.keys()]) if (at >= position && at < end) this.#pending.delete(at);
+    if (length > 0) this.#zeroed.push({ position, end });
   }
 
-  /** Changes bytes of metadata; all changes up to the next `commit` become durable together. */
+  /** Changes bytes of metadata. Changes of up to `MAX_PENDING` sectors become durable together at the next `commit`. */
   *change(position: number, bytes: Uint8Array): Flow {
     const end = position + bytes.length;
     for (let at = floor(position); at < end; at += SECTOR) {
       let sector = this.#pending.get(at);
-      if (!sector) this.#pending.set(at, (sector = yield* read(this.#store, at, SECTOR)));
+      if (!sector) this.#pending.set(at, (sector = yield* this.read(at, SECTOR)));
       const from = Math.max(at, position);
       sector.set(bytes.subarray(from - position, Math.min(at + SECTOR, end) - position), from - at);
     }
@@ -154,24 +159,49 @@ export class Journal {
   /**
    * Logs all changes, then makes them in place. The caller flushes the store before, so that what they point to is durable
    * (and the log entry before this one, in place, which is not replayed any more once this one is there), and after.
+   *
+   * More than one entry of them are written in an order in which the file is sound after each: see `#next`.
    */
   *commit(): Flow {
-    if (!this.dirty) return;
-    const sectors = this.#pending;
+    for (let first = true; this.dirty; first = false) {
+      if (!first) yield* wait(this.#store.flush());
+      yield* this.#commitOne();
+    }
+  }
+
+  *#commitOne(): Flow {
+    const sectors = this.#next();
+    const zeroed = this.#zeroed;
     const { logGuid } = this.#headers.current;
     const guid = logGuid === NO_GUID ? newGuid() : logGuid;
     if (logGuid === NO_GUID) this.#head = 0;
-    const entry = buildEntry(sectors, this.#head, ++this.#sequence, guid, this.#store.size);
+    const entry = buildEntry({ sectors, zeroed }, this.#head, ++this.#sequence, guid, this.#store.size);
     const { position, length } = this.#log;
     const first = Math.min(entry.length, length - this.#head);
     yield* write(this.#store, position + this.#head, entry.subarray(0, first));
     if (first < entry.length) yield* write(this.#store, position, entry.subarray(first));
     yield* wait(this.#store.flush());
+    for (const at of sectors.keys()) this.#unsure.add(at);
     // The header names the log only now: it never asks for the replay of a log that has no whole entry.
     if (logGuid === NO_GUID) yield* this.#headers.update({ logGuid: guid });
     this.#head = (this.#head + entry.length) % length;
+    for (const range of zeroed) yield* wait(this.#store.discard(range.position, range.end - range.position));
     for (const [at, sector] of sectors) yield* write(this.#store, at, sector);
-    this.#pending = new Map();
+    this.#zeroed = [];
+    this.#unsure.clear();
+    for (const at of sectors.keys()) this.#pending.delete(at);
+  }
+
+  /**
+   * The sectors of the next entry. Sector bitmaps come before the table whose entries make them count, and in the table the
+   * last come first: a chunk's bitmap entry stands after those of its blocks.
+   */
+  #next(): ReadonlyMap<number, Uint8Array> {
+    if (this.#pending.size <= MAX_PENDING) return new Map(this.#pending);
+    const { position: table, length } = this.bat;
+    const rank = (at: number) => (this.#unsure.has(at) ? 0 : at < table || at >= table + length ? 1 : 2);
+    const order = [...this.#pending].sort(([a], [b]) => rank(a) - rank(b) || b - a);
+    return new Map(order.slice(0, MAX_PENDING));
   }
 
   /** After everything is durable in place: the log holds nothing any more. */
@@ -180,6 +210,15 @@ export class Journal {
     // Twice, so that neither of the two headers asks for it, should the other one be lost.
     yield* this.#headers.update({ logGuid: NO_GUID });
     yield* this.#headers.update({ logGuid: NO_GUID });
+  }
+
+  /** Cuts the file off after `size` bytes, which hold all there is. Everything is durable in place. */
+  *truncate(size: number): Flow {
+    // An entry says how long the file was: without that it would take the file for damaged.
+    yield* this.finish();
+    yield* wait(this.#store.resize(size));
+    yield* wait(this.#store.flush());
+    this.#end = size;
   }
 }
 

@@ -49,6 +49,7 @@ export class BlockTable {
     this.#regions = regions;
     this.#metadata = metadata;
     this.bat = new BatLayout(metadata);
+    journal.bat = regions.bat;
     const { blockSize, hasParent, logicalSectorSize } = metadata;
     const { bitmapBytes } = this.bat;
     this.mapper = new CoreMapper({

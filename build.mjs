@@ -86,15 +86,25 @@ rmSync("dist", { recursive: true, force: true });
 await node(require.resolve("typescript/bin/tsc"), "-p", "tsconfig.json");
 const { build } = await import("esbuild");
 const license = readFileSync(join(dirname(require.resolve("assemblyscript/package.json")), "LICENSE"), "utf8");
+const banner = `/* @assemblyscript/loader, inlined.\n${license.replaceAll("*/", "* /")}*/`;
+const bundle = { bundle: true, format: "esm", target: "es2022", allowOverwrite: true };
 await build({
+  ...bundle,
   entryPoints: ["src/wasm/loader.ts"],
   outfile: "dist/src/wasm/loader.js",
-  bundle: true,
-  format: "esm",
-  target: "es2022",
-  banner: { js: `/* @assemblyscript/loader, inlined.\n${license.replaceAll("*/", "* /")}*/` },
-  allowOverwrite: true,
+  banner: { js: banner },
 });
 rmSync("dist/src/wasm/loader.js.map"); // of the module before its dependency was inlined
-const cli = "dist/src/cli/main.js";
-if (existsSync(cli)) chmodSync(cli, 0o755);
+// The command line is one file: loading its 150 modules one by one takes longer than many a command.
+const cli = "dist/src/cli";
+await build({
+  ...bundle,
+  entryPoints: ["src/cli/main.ts"],
+  outfile: `${cli}/main.js`,
+  platform: "node",
+  packages: "external",
+  alias: { "@assemblyscript/loader": require.resolve("@assemblyscript/loader") },
+  banner: { js: banner },
+});
+for (const name of readdirSync(cli)) if (name !== "main.js") rmSync(join(cli, name), { recursive: true });
+chmodSync(`${cli}/main.js`, 0o755);

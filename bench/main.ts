@@ -4,6 +4,8 @@ import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
+import { convertBenches, convertTable } from "./convert.ts";
+import { formatBenches, formatTable } from "./formats.ts";
 import { compare, type Result } from "./harness.ts";
 import { ideBenches } from "./ide.ts";
 import { mapBenches } from "./map.ts";
@@ -12,7 +14,8 @@ import { virtqueueBenches } from "./ring-virtqueue.ts";
 import { xenBenches } from "./ring-xen.ts";
 import { coreTable, modelTable } from "./tables.ts";
 
-const USAGE = `npm run bench -- [options] [word…]     benches whose name contains every word given; "models" is one
+const USAGE = `npm run bench -- [options] [word…]     benches whose name contains every word given; "models" is one,
+                                       "formats" another; "convert" (against qemu-img, minutes) only when named
 
   --quick       fewer rounds
   --json FILE   where the figures go (default build/bench.json)
@@ -63,11 +66,17 @@ if (values.help) {
   if (cores.length > 0) console.log(coreTable(cores));
   const models = positionals.every((word) => "models".includes(word)) ? await modelBenches(values.quick) : [];
   if (models.length > 0) console.log(`${cores.length > 0 ? "\n" : ""}${modelTable(models)}`);
-  if (cores.length + models.length === 0) {
-    process.stderr.write(`No bench is named so. There are: models, ${benches.map(({ name }) => name).join("; ")}\n`);
+  const formats = positionals.every((word) => "formats".includes(word)) ? await formatBenches(values.quick) : [];
+  if (formats.length > 0) console.log(`\n${formatTable(formats)}`);
+  const convert = positionals.join() === "convert" ? await convertBenches(values.quick) : [];
+  if (convert.length > 0) console.log(`\n${convertTable(convert)}`);
+  if (cores.length + models.length + formats.length + convert.length === 0) {
+    process.stderr.write(
+      `No bench is named so. There are: models, formats, convert, ${benches.map(({ name }) => name).join("; ")}\n`,
+    );
     process.exit(2);
   }
   const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length };
-  writeFileSync(values.json, `${JSON.stringify({ machine, rounds, cores, models }, null, 2)}\n`);
+  writeFileSync(values.json, `${JSON.stringify({ machine, rounds, cores, models, formats, convert }, null, 2)}\n`);
   console.log(`\n${values.json}: the figures`);
 }

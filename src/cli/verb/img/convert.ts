@@ -42,7 +42,7 @@ export const convert: ImgVerb = {
     const options = formatOptions(format, given.values.get("o") ?? []);
     const sparse = sizeOf(lastOf(given, "S") ?? "4k", "-S");
     if (options.backingFile !== undefined) throw new UsageError("a target with a parent cannot be made here yet");
-    const source = await openImage(from, { format: lastOf(given, "f") });
+    const source = await openImage(from, { format: lastOf(given, "f"), async: true });
     const partial = `${to}.${randomUUID().slice(0, 8)}.partial`;
     try {
       return await interruptible(ui, `${from} is unchanged, and no ${to} was made`, async (signal) => {

@@ -9,6 +9,8 @@ export interface OpenImageOptions {
   /** As on the command line; found out from the content when absent. */
   format?: string;
   write?: boolean;
+  /** Reads ahead of what is done with it: for long sequential work. */
+  async?: boolean;
   /** Leaves the parent out: for a look at the image alone. */
   alone?: boolean;
   /** Instead of the parent that the image names. */
@@ -24,8 +26,8 @@ export interface OpenImageOptions {
  * Opens an image file and those that it is based on: in its own folder or those allowed, and none by URL.
  */
 export async function openImage(path: string, options: OpenImageOptions = {}): Promise<Disk> {
-  const { format, write = false, alone, backing, allow = [], snapshot, onWarning } = options;
-  const store = new FileStore(path, { readOnly: !write });
+  const { format, write = false, async = false, alone, backing, allow = [], snapshot, onWarning } = options;
+  const store = new FileStore(path, { readOnly: !write, async });
   try {
     return await openDisk(store, {
       readOnly: !write,

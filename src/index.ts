@@ -26,8 +26,8 @@ export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, op
 export { type OverlayOptions, overlay } from "./host/block/overlay.ts";
 export type { Place } from "./host/block/places.ts";
 export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
+export type { IdeDriveOptions } from "./host/device/ide/ata/options.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
-export type { IdeDriveOptions } from "./host/device/ide/drive.ts";
 export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
 export { type CopyOptions, type CopyReport, copyDisk } from "./host/image/copy.ts";
 export type { TaskOptions } from "./host/image/task.ts";

@@ -17,9 +17,14 @@ function own(table: usize, kinds: u32, code: u32, op: u32, traits: u32 = 0): voi
   row(table, kinds, code, op, IdeProtocol.Device, traits);
 }
 
-/** Fills the command table: one line a command, with the devices that know it. What is not listed aborts. */
+/**
+ * Fills the command table: one line a command, with the devices that know it. What is not listed aborts; that is on purpose
+ * for NOP, which always does (§8.23), and for the queued commands (READ and WRITE DMA QUEUED, SERVICE), which IDENTIFY does
+ * not offer, for they need a device that lets the bus go in the middle of a command, and no host of today sends them.
+ */
 export function fillCommands(t: usize): void {
-  const sectors: u32 = CommandBits.Addressed | CommandBits.Lockable;
+  const lockable: u32 = CommandBits.Lockable;
+  const sectors: u32 = CommandBits.Addressed | lockable;
   const ext: u32 = sectors | CommandBits.Ext;
   const multiple: u32 = CommandBits.Multiple;
   const disks: u32 = DriveKind.Disk | DriveKind.CompactFlash;
@@ -51,8 +56,8 @@ export function fillCommands(t: usize): void {
   row(t, disks, AtaCommand.ReadVerify, IdeOp.Verify, IdeProtocol.NonData, sectors);
   row(t, disks, AtaCommand.ReadVerifyOnce, IdeOp.Verify, IdeProtocol.NonData, sectors);
   row(t, disks, AtaCommand.ReadVerifyExt, IdeOp.Verify, IdeProtocol.NonData, ext);
-  row(t, all, AtaCommand.FlushCache, IdeOp.Flush, IdeProtocol.NonData, CommandBits.Lockable);
-  row(t, disks, AtaCommand.FlushCacheExt, IdeOp.Flush, IdeProtocol.NonData, CommandBits.Ext | CommandBits.Lockable);
+  row(t, all, AtaCommand.FlushCache, IdeOp.Flush, IdeProtocol.NonData, lockable);
+  row(t, disks, AtaCommand.FlushCacheExt, IdeOp.Flush, IdeProtocol.NonData, CommandBits.Ext | lockable);
   own(t, disks, AtaCommand.Identify, IdeOp.Identify, CommandBits.Signature);
   own(t, all, AtaCommand.SetFeatures, IdeOp.SetFeatures);
   own(t, disks, AtaCommand.SetMultiple, IdeOp.SetMultiple);
@@ -74,6 +79,31 @@ export function fillCommands(t: usize): void {
   own(t, disks, AtaCommand.StandbyImmediateOld, IdeOp.Power);
   own(t, all, AtaCommand.Sleep, IdeOp.Power);
   own(t, disks, AtaCommand.SleepOld, IdeOp.Power);
+  own(t, disks, AtaCommand.SetMax, IdeOp.SetMax, lockable);
+  own(t, disks, AtaCommand.SetMaxExt, IdeOp.SetMax, lockable | CommandBits.Ext);
+  own(t, disks, AtaCommand.ReadBuffer, IdeOp.ReadBuffer);
+  own(t, disks, AtaCommand.ReadBufferDma, IdeOp.ReadBuffer);
+  own(t, disks, AtaCommand.WriteBuffer, IdeOp.WriteBuffer);
+  own(t, disks, AtaCommand.WriteBufferDma, IdeOp.WriteBuffer);
+  own(t, disks, AtaCommand.SecuritySetPassword, IdeOp.Security, lockable);
+  own(t, disks, AtaCommand.SecurityUnlock, IdeOp.Security);
+  own(t, disks, AtaCommand.SecurityErasePrepare, IdeOp.Security);
+  own(t, disks, AtaCommand.SecurityEraseUnit, IdeOp.Security);
+  own(t, disks, AtaCommand.SecurityFreezeLock, IdeOp.Security, lockable);
+  own(t, disks, AtaCommand.SecurityDisablePassword, IdeOp.Security, lockable);
+  own(t, disks, AtaCommand.DeviceConfiguration, IdeOp.Configuration, lockable);
+  own(t, disks, AtaCommand.ReadLogExt, IdeOp.ReadLog, CommandBits.Ext);
+  own(t, disks, AtaCommand.ReadLogDmaExt, IdeOp.ReadLog, CommandBits.Ext);
+  own(t, disks, AtaCommand.WriteLogExt, IdeOp.WriteLog, CommandBits.Ext);
+  own(t, disks, AtaCommand.WriteLogDmaExt, IdeOp.WriteLog, CommandBits.Ext);
+  own(t, disks, AtaCommand.WriteUncorrectableExt, IdeOp.WriteUncorrectable, ext);
+  own(t, disks, AtaCommand.Smart, IdeOp.Smart);
+  own(t, disks, AtaCommand.DataSetManagement, IdeOp.DataSetManagement, lockable | CommandBits.Ext);
+  own(t, flash, AtaCommand.CfaRequestError, IdeOp.CfaRequestError);
+  own(t, flash, AtaCommand.CfaTranslateSector, IdeOp.CfaTranslate, lockable);
+  own(t, flash, AtaCommand.CfaErase, IdeOp.CfaErase, lockable);
+  own(t, flash, AtaCommand.CfaMetadata, IdeOp.Metadata, lockable);
+  own(t, flash, AtaCommand.IbmSenseCondition, IdeOp.SenseCondition);
   own(t, packet, AtaCommand.Packet, IdeOp.Packet);
   own(t, packet, AtaCommand.IdentifyPacket, IdeOp.IdentifyPacket);
   own(t, packet, AtaCommand.DeviceReset, IdeOp.DeviceReset);
@@ -88,7 +118,7 @@ export function decode(ctx: usize, drive: usize, code: u32): void {
   let lba: u64 = 0;
   let fault: u32 = 0;
   let refused = (entry & (kind << CommandBits.KindShift)) === 0;
-  if ((entry & CommandBits.Lockable) !== 0 && get(drive + DriveField.Locked) !== 0) refused = true;
+  if ((entry & get(drive + DriveField.Refused)) !== 0) refused = true;
   if ((entry & CommandBits.Addressed) !== 0) {
     remaining = register(drive, AtaRegister.Count);
     if ((entry & CommandBits.Ext) !== 0) {

@@ -170,27 +170,37 @@ function writeControl(ctx: usize, value: u32): void {
   updateLine(ctx);
 }
 
-/** A byte is read as the low half of a word that is used up, as boot loaders expect of QEMU. */
+/** Bytes that one access to the data port moves: a byte uses up a word, as boot loaders expect of QEMU. */
+function stepOf(ctx: usize, width: u32, left: u32): u32 {
+  if (left < 2) return 1;
+  if (width === 4 && left >= 4) return 4;
+  return width === 1 && get(selected(ctx) + DriveField.BytePort) !== 0 ? 1 : 2;
+}
+
 function readData(ctx: usize, width: u32): u32 {
   if (get(ctx + IdeField.Phase) !== IdePhase.PioIn) return 0;
   const at = get(ctx + IdeField.BufferAt);
   const end = get(ctx + IdeField.BufferEnd);
   const source = ctx + IdeField.Buffer + at;
-  const step: u32 = width === 4 && end - at >= 4 ? 4 : 2;
-  const value: u32 = step === 4 ? load<u32>(source) : (load<u16>(source) as u32);
+  const step = stepOf(ctx, width, end - at);
+  const value: u32 =
+    step === 4 ? load<u32>(source) : step === 2 ? (load<u16>(source) as u32) : (load<u8>(source) as u32);
   put(ctx + IdeField.BufferAt, at + step);
   if (at + step >= end) blockTaken(ctx, selected(ctx));
   return width === 1 ? value & 0xff : value;
 }
 
 function writeData(ctx: usize, width: u32, value: u32): void {
-  if (width === 1 || get(ctx + IdeField.Phase) !== IdePhase.PioOut) return;
+  if (get(ctx + IdeField.Phase) !== IdePhase.PioOut) return;
   const at = get(ctx + IdeField.BufferAt);
   const end = get(ctx + IdeField.BufferEnd);
   const target = ctx + IdeField.Buffer + at;
-  const step: u32 = width === 4 && end - at >= 4 ? 4 : 2;
+  const step = stepOf(ctx, width, end - at);
+  // Half a word is nothing that a disk could take.
+  if (width === 1 && step !== 1) return;
   if (step === 4) store<u32>(target, value);
-  else store<u16>(target, value as u16);
+  else if (step === 2) store<u16>(target, value as u16);
+  else store<u8>(target, value as u8);
   put(ctx + IdeField.BufferAt, at + step);
   if (at + step >= end) blockTaken(ctx, selected(ctx));
 }

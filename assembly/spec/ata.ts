@@ -169,13 +169,86 @@ export const enum AtaCommand {
 
 /** §8.46, table 52: subcommands of SET FEATURES, in the Features register. */
 export const enum AtaFeature {
+  EnableBytePort = 0x01,
   EnableWriteCache = 0x02,
   SetTransferMode = 0x03,
+  EnablePowerManagement = 0x05,
+  EnableAcoustic = 0x42,
   DisableReadAhead = 0x55,
   KeepOnReset = 0x66,
+  /** CF+ and CompactFlash 1.4, table 42: accepted for compatibility. */
+  CfaNop67 = 0x67,
+  CfaNop69 = 0x69,
+  DisableBytePort = 0x81,
   DisableWriteCache = 0x82,
+  DisablePowerManagement = 0x85,
+  CfaNop96 = 0x96,
+  CfaSourceCurrent = 0x9a,
   EnableReadAhead = 0xaa,
+  DisableAcoustic = 0xc2,
   RevertOnReset = 0xcc,
+}
+
+/** §8.47: subcommands of SET MAX. */
+export const enum AtaSetMax {
+  Address = 0,
+  SetPassword = 1,
+  Lock = 2,
+  Unlock = 3,
+  Freeze = 4,
+}
+
+/** §8.54: subcommands of SMART, in the Features register; the key that LBA mid and high must hold. */
+export const enum AtaSmart {
+  ReadData = 0xd0,
+  /** ATA-3; obsolete since. */
+  ReadThresholds = 0xd1,
+  Autosave = 0xd2,
+  SaveAttributes = 0xd3,
+  Offline = 0xd4,
+  ReadLog = 0xd5,
+  WriteLog = 0xd6,
+  Enable = 0xd8,
+  Disable = 0xd9,
+  ReturnStatus = 0xda,
+  AutoOffline = 0xdb,
+  Key = 0xc24f,
+  /** What RETURN STATUS leaves there when a threshold has been exceeded. */
+  Exceeded = 0x2cf4,
+}
+
+/** §8.7: subcommands of DEVICE CONFIGURATION. */
+export const enum AtaConfiguration {
+  Restore = 0xc0,
+  FreezeLock = 0xc1,
+  Identify = 0xc2,
+  Set = 0xc3,
+}
+
+/** §8.7.4, table 18, word 7: what a drive can be made to hide. */
+export const enum AtaConfigurable {
+  Smart = 0x0001,
+  SelfTest = 0x0002,
+  ErrorLog = 0x0004,
+  Security = 0x0008,
+  Acoustic = 0x0040,
+  ProtectedArea = 0x0080,
+  Ext = 0x0100,
+}
+
+/** §8.39 with annex A, and ATA8-ACS §7.28: log addresses. */
+export const enum AtaLog {
+  Directory = 0x00,
+  /** SMART only. */
+  SummaryErrors = 0x01,
+  /** General purpose only. */
+  ExtendedErrors = 0x03,
+  /** SMART only. */
+  SelfTest = 0x06,
+  /** General purpose only. */
+  ExtendedSelfTest = 0x07,
+  HostFirst = 0x80,
+  HostLast = 0x9f,
 }
 
 /** §8.46.11, table 53: upper five bits of the transfer mode; the lower three are the mode's number. */
@@ -233,9 +306,28 @@ export const enum AtaIdentify {
   Enabled86 = 86,
   Enabled87 = 87,
   UltraDma = 88,
+  SecurityEraseTime = 89,
+  EnhancedEraseTime = 90,
+  PowerManagement = 91,
+  MasterRevision = 92,
   HardwareReset = 93,
+  Acoustic = 94,
   Capacity48 = 100,
+  /** ACS-2: blocks of ranges that one DATA SET MANAGEMENT may have. */
+  TrimBlocks = 105,
   SectorSize = 106,
+  WorldWideName = 108,
+  LogicalSectorWords = 117,
+  Supported119 = 119,
+  Enabled120 = 120,
+  Security = 128,
+  /** CF+ and CompactFlash 1.4: power mode 1. */
+  CfaPower = 160,
+  /** ACS-2. */
+  Additional = 69,
+  DataSetManagement = 169,
+  RotationRate = 217,
+  Integrity = 255,
 }
 
 /** §7.13.6: the Count register while a packet command runs. */

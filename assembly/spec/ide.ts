@@ -100,8 +100,10 @@ export const enum DriveField {
   ReadAhead = 124,
   /** Bytes of a logical sector. */
   SectorBytes = 128,
-  /** 1 while SECURITY has locked the media. */
-  Locked = 132,
+  /** CommandBits: commands with one of these are refused, since the media is locked or 48 bits are not there. */
+  Refused = 132,
+  /** 1 while SET FEATURES has the data port move bytes (CF+ and CompactFlash 1.4 §6.2.1.15). */
+  BytePort = 136,
   Size = 160,
 }
 

@@ -9,7 +9,7 @@ enum { R_ERROR = 1, R_COUNT, R_LOW, R_MID, R_HIGH, R_DEVICE, R_COMMAND, R_CONTRO
 enum { ERR = 1, DRQ = 8, DSC = 0x10, RDY = 0x40, BSY = 0x80 };
 enum { BM_ACTIVE = 1, BM_ERROR = 2, BM_INTERRUPT = 4, BM_CAPABLE = 0x60 };
 enum { IDLE = 0, DMA_PHASE = 4, DMA_PROTOCOL = 4, WRITE_OP = 2, EVENT_LINE = 1, EVENT_IO = 2 };
-enum { EXT = 0x800, ADDRESSED = 0x1000, MULTIPLE = 0x2000, LOCKABLE = 0x8000 };
+enum { EXT = 0x800, ADDRESSED = 0x1000, MULTIPLE = 0x2000 };
 enum { EXACT, LONG_TABLE, SHORT_TABLE, BAD_ADDRESS };
 #define NOWHERE UINT64_MAX
 
@@ -18,7 +18,7 @@ struct drive {
   uint64_t sectors;
   uint32_t cylinders, heads, track, current_cylinders, current_heads, current_track;
   uint32_t multiple, transfer, write_cache, read_ahead;
-  uint32_t sector_bytes, locked, unused[6];
+  uint32_t sector_bytes, refused, byte_port, unused[5];
 };
 static_assert(sizeof(struct drive) == 160, "DriveField.Size");
 struct channel {
@@ -125,7 +125,7 @@ static void command(struct channel *c, struct drive *d, uint32_t code) {
   set_interrupt(c, d, 0);
   uint32_t entry = c->commands[code], remaining = 1, block = 1, fault = 0;
   bool refused = (entry & d->kind << 16) == 0;
-  if ((entry & LOCKABLE) && d->locked) refused = true;
+  if (entry & d->refused) refused = true;
   uint64_t lba = 0;
   if (entry & ADDRESSED) {
     remaining = d->now[R_COUNT];

@@ -148,7 +148,7 @@ export class IdeTwin {
     const { i32 } = this;
     const entry = i32[this.c + IdeField.Commands / 4 + code];
     let refused = (entry & (i32[drive + DriveField.Kind / 4] << CommandBits.KindShift)) === 0;
-    if (entry & CommandBits.Lockable && i32[drive + DriveField.Locked / 4] !== 0) refused = true;
+    if (entry & i32[drive + DriveField.Refused / 4]) refused = true;
     let remaining = 1;
     let block = 1;
     let lba = 0;

@@ -132,6 +132,7 @@ class Fuzz {
     this.#bench.forEach((bench) => {
       bench.setBusMaster(true);
     });
+    this.#freeze();
   }
 
   count(what: string): void {
@@ -248,8 +249,21 @@ class Fuzz {
     else if (what < 88) await this.#release();
     else if (what < 98) this.#softReset(bench);
     else if (what < 99) bench.setBusMaster(!random.oneIn(4));
-    else if (random.oneIn(4)) this.machine.reset();
+    else if (random.oneIn(4)) {
+      this.machine.reset();
+      this.#freeze();
+    }
     if (random.oneIn(4)) this.#acknowledge(bench);
+  }
+
+  /** Near the end of the run passwords may be set, and lock the disks; until then they are frozen. */
+  #freeze(): void {
+    if (this.steps > STEPS * 0.95) return;
+    for (const bench of this.#bench)
+      for (const device of [0xe0, 0xf0]) {
+        bench.write(AtaRegister.Device, device);
+        bench.write(AtaRegister.Command, 0xf5);
+      }
   }
 
   #anyAccess(bench: IdeBench): void {

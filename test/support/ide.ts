@@ -1,5 +1,6 @@
 import { AtaControl, AtaRegister, AtaStatus, Prd } from "../../assembly/spec/ata.ts";
 import { PciCommand, PciConfig } from "../../assembly/spec/pci.ts";
+import type { Clock } from "../../src/core/machine.ts";
 import { enableBusMaster, TrappedAtaRegisters } from "../../src/guest/ata/registers.ts";
 import { attachIde, type IdeController, type IdeOptions } from "../../src/host/device/ide/controller.ts";
 import { type GuestCpu, LabMachine } from "../../src/hypervisor/machine.ts";
@@ -12,8 +13,9 @@ export class IdeBench {
   readonly registers: TrappedAtaRegisters;
   readonly channel: 0 | 1;
 
-  constructor(drives: IdeOptions["drives"], options: { memory?: number; channel?: 0 | 1 } = {}) {
+  constructor(drives: IdeOptions["drives"], options: { memory?: number; channel?: 0 | 1; clock?: Clock } = {}) {
     this.machine = new LabMachine({ memory: options.memory ?? 4 << 20 });
+    if (options.clock) Object.assign(this.machine, { clock: options.clock });
     this.cpu = this.machine.guest;
     this.controller = attachIde(this.machine, { drives, slot: 1 });
     this.channel = options.channel ?? 0;

@@ -18,7 +18,7 @@ export interface Fault {
  */
 export class SparseBlock implements Block {
   readonly size: number;
-  readonly sectorSize = SECTOR;
+  readonly sectorSize: number;
   readOnly = false;
   copied = 0;
   closed = false;
@@ -31,8 +31,9 @@ export class SparseBlock implements Block {
   readonly #sectors = new Map<number, Uint8Array>();
   #waiting: (() => void)[] = [];
 
-  constructor(size: number) {
+  constructor(size: number, sectorSize = SECTOR) {
     this.size = size;
+    this.sectorSize = sectorSize;
   }
 
   submit(batch: readonly BlockRequest[]): Later<void> {
@@ -85,6 +86,11 @@ export class SparseBlock implements Block {
     request.error = null;
     request.status = this.#verdict(request);
     if (request.status !== Status.Ok || length === 0) return;
+    if (op === Op.Discard || op === Op.WriteZeroes) {
+      for (const sector of this.#sectors.keys())
+        if (sector * SECTOR >= offset && sector * SECTOR < offset + length) this.#sectors.delete(sector);
+      return;
+    }
     const bytes = op === Op.Read ? this.peek(offset, length) : new Uint8Array(length);
     let at = 0;
     for (let i = 0; i < request.segments.count; i++) {
@@ -103,6 +109,7 @@ export class SparseBlock implements Block {
 
   #verdict(request: BlockRequest): Status {
     const { op, offset, length } = request;
+    if (offset % this.sectorSize !== 0 || length % this.sectorSize !== 0) throw new Error("not whole sectors");
     const index = this.faults.findIndex(
       (fault) => fault.op === op && (fault.at === undefined || (fault.at >= offset && fault.at < offset + length)),
     );

@@ -4,10 +4,10 @@ import { disposable } from "../../../core/dispose.ts";
 import type { Later } from "../../../core/flow.ts";
 import type { Device, Machine, PciFunction, PortDevice, Release } from "../../../core/machine.ts";
 import type { AtaRegisters } from "../../../hypervisor/ata-registers.ts";
+import { IdeDisk } from "./ata/disk.ts";
+import type { IdeDriveOptions } from "./ata/options.ts";
 import { IdeChannel } from "./channel.ts";
 import type { IdeDevice, PacketDevice } from "./device.ts";
-import { IdeDisk } from "./disk.ts";
-import type { IdeDriveOptions } from "./drive.ts";
 import { PacketDrive } from "./packet.ts";
 
 /** A disk, alone or with the identity it presents; or a packet device. */

@@ -1,12 +1,23 @@
-import { AtaError, AtaReason, AtaRegister, AtaStatus, AtaTransfer } from "../../../../assembly/spec/ata.ts";
+import { AtaError, AtaFeature, AtaReason, AtaRegister, AtaStatus, AtaTransfer } from "../../../../assembly/spec/ata.ts";
 import { DriveField, DriveKind, IdeLimit, IdeOp } from "../../../../assembly/spec/ide.ts";
 import { BlockRequest, Status } from "../../../core/block.ts";
 import { type Flow, run, wait } from "../../../core/flow.ts";
 import { SegmentList } from "../../../core/segments.ts";
-import { checkPower, setPacketFeatures } from "./commands.ts";
+import { transferWords } from "./ata/identify.ts";
+import { setTransferMode } from "./ata/settings.ts";
 import type { IdeDevice, PacketDevice, Plain, ResetKind } from "./device.ts";
-import { transferWords } from "./identify.ts";
+
 import type { DevicePort } from "./port.ts";
+
+/** PIO 4, DMA 2, Ultra DMA 5. */
+const MODES = { pio: 4, singleWord: 0x07, multiWord: 0x07, ultra: (2 << IdeLimit.UltraDma) - 1 };
+
+/** What a packet device has of SET FEATURES (ATA/ATAPI-6 §8.46). */
+function setFeatures(port: DevicePort): boolean {
+  const feature = port.register(AtaRegister.Features);
+  if (feature === AtaFeature.SetTransferMode) return setTransferMode(port, MODES);
+  return feature === AtaFeature.KeepOnReset || feature === AtaFeature.RevertOnReset;
+}
 
 /** The data of the packet command under way. */
 interface Transfer {
@@ -52,11 +63,11 @@ export class PacketDrive implements IdeDevice {
         this.#identify();
         return;
       case IdeOp.SetFeatures:
-        if (setPacketFeatures(port)) port.done();
+        if (setFeatures(port)) port.done();
         else port.fail(AtaError.Abort);
         return;
       case IdeOp.CheckPower:
-        checkPower(port);
+        port.setRegister(AtaRegister.Count, 0xff);
         port.done();
         return;
       case IdeOp.Power:
@@ -198,7 +209,7 @@ export class PacketDrive implements IdeDevice {
   #identify(): void {
     const words = new Uint16Array(256);
     this.device.identify(words);
-    transferWords(words, this.#port);
+    transferWords(words, this.#port, MODES);
     this.#port.buffer.set(new Uint8Array(words.buffer));
     this.#port.dataInLast(512);
   }

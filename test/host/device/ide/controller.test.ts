@@ -330,17 +330,24 @@ describe("settings", () => {
     expect(empty.status).toBe(FAILED);
   });
 
-  test("power: always active, every mode accepted", () => {
+  test("power modes: standby shows in CHECK POWER MODE until the media is used; every mode is accepted", () => {
     const ide = bench();
+    const check = (code: number = AtaCommand.CheckPower) => {
+      ide.write(AtaRegister.Command, code);
+      expect(ide.status).toBe(IDLE);
+      return ide.read(AtaRegister.Count);
+    };
+    expect([check(), check(AtaCommand.CheckPowerOld)]).toEqual([0xff, 0xff]);
     for (const code of [0xe0, 0xe1, 0xe2, 0xe3, 0xe6, 0x94, 0x95, 0x96, 0x97, 0x99]) {
+      ide.write(AtaRegister.Count, 0);
       ide.write(AtaRegister.Command, code);
       expect(ide.irq).toBe(true);
       expect(ide.status).toBe(IDLE);
-    }
-    for (const code of [AtaCommand.CheckPower, AtaCommand.CheckPowerOld]) {
-      ide.write(AtaRegister.Command, code);
-      expect(ide.status).toBe(IDLE);
-      expect(ide.read(AtaRegister.Count)).toBe(0xff);
+      const idle = [0xe1, 0xe3, 0x95, 0x97].includes(code);
+      expect(check(), `after ${code}`).toBe(idle ? 0xff : 0);
+      ide.command28(AtaCommand.ReadSectors, 0, 1);
+      ide.drain();
+      expect(check()).toBe(0xff);
     }
   });
 });
@@ -439,8 +446,8 @@ describe("plugging", () => {
 
   test.each([
     [
-      "sectors of 4 KiB",
-      () => ({ block: Object.assign(new SparseBlock(1 << 20), { sectorSize: 4096 }) }),
+      "sectors of 8 KiB",
+      () => ({ block: Object.assign(new SparseBlock(1 << 20), { sectorSize: 8192 }) }),
       "UNSUPPORTED",
     ],
     ["a serial of 21 characters", () => ({ block: new SparseBlock(0), serial: "x".repeat(21) }), "INVALID"],

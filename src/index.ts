@@ -26,9 +26,11 @@ export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, op
 export { type OverlayOptions, overlay } from "./host/block/overlay.ts";
 export type { Place } from "./host/block/places.ts";
 export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
-export type { IdeDriveOptions } from "./host/device/ide/ata/options.ts";
+export type { ErrorPolicy, IdeDriveOptions, TransferModes } from "./host/device/ide/ata/options.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
+export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";
 export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
+export { type FaultCause, type FaultRule, type FaultyBlock, withFaults } from "./host/filter/fault.ts";
 export { type CopyOptions, type CopyReport, copyDisk } from "./host/image/copy.ts";
 export type { TaskOptions } from "./host/image/task.ts";
 export { MemoryStore } from "./host/store/memory.ts";

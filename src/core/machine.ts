@@ -87,6 +87,8 @@ export interface PciFunctionOptions {
   interrupt?: number;
   /** Vendor-specific or standard capabilities, each with its id in byte 0; the next pointer is filled in. */
   capabilities?: Uint8Array[];
+  /** Device-specific configuration registers (from 40h on): what they hold at first, and the bits a guest may change. */
+  registers?: { offset: number; bytes: readonly number[]; writable: readonly number[] }[];
 }
 
 export interface PciFunction {

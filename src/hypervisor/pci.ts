@@ -104,6 +104,10 @@ class ConfiguredFunction implements PciFunction {
     options.bars.forEach((bar, i) => {
       if (bar) put32(c, PciConfig.Bar0 + i * 4, bar.base | (bar.kind === "io" ? 1 : 0));
     });
+    for (const { offset, bytes, writable } of options.registers ?? []) {
+      c.set(bytes, offset);
+      this.#writable.set(writable, offset);
+    }
     this.#chain(options.capabilities ?? []);
     this.interrupt = {
       set: (asserted) => {

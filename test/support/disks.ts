@@ -2,6 +2,7 @@ import type { Block } from "../../src/core/block.ts";
 import type { Store } from "../../src/core/store.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { overlay } from "../../src/host/block/overlay.ts";
+import { withFaults } from "../../src/host/filter/fault.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
 
 /** A store that outlives the disk over it, so that what the disk left can be opened again. */
@@ -108,6 +109,17 @@ export const DISKS: DiskCase[] = [
     async open({ first, second, seen }, size) {
       if (first.size === 0) await (await createDisk(first, { format: "vhd", size })).close();
       return overlay(await openDisk(seen(first), { format: "vhd" }), seen(second));
+    },
+  },
+  {
+    name: "fault filter with nothing to fail, over raw",
+    keeps: true,
+    async open({ first, seen }, size) {
+      if (first.size === 0) await (await createDisk(first, { format: "raw", size })).close();
+      const block = withFaults(await openDisk(seen(first), { format: "raw" }));
+      block.fail({ cause: "io", from: 2 ** 52 });
+      block.fail({ cause: "io", ops: [] });
+      return block;
     },
   },
 ];

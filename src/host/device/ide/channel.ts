@@ -37,6 +37,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   constructor(
     machine: Machine,
     interruptLine: number,
+    line: InterruptLine,
     devices: readonly (IdeDevice | null)[],
     busMaster: () => boolean,
   ) {
@@ -59,7 +60,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
       core.set(drive + DriveField.Kind, device.kind);
       device.plug(new DevicePort(this, i, drive));
     });
-    this.#line = machine.interrupt(interruptLine);
+    this.#line = line;
     core.call.ideReset(this.context);
   }
 

@@ -2,7 +2,7 @@ import { AtaPort, AtaRegister } from "../../../../assembly/spec/ata.ts";
 import type { Block } from "../../../core/block.ts";
 import { disposable } from "../../../core/dispose.ts";
 import type { Later } from "../../../core/flow.ts";
-import type { Device, Machine, PciFunction, PortDevice, Release } from "../../../core/machine.ts";
+import type { Device, InterruptLine, IoBar, Machine, PciFunction, PortDevice, Release } from "../../../core/machine.ts";
 import type { AtaRegisters } from "../../../hypervisor/ata-registers.ts";
 import { IdeDisk } from "./ata/disk.ts";
 import type { IdeDriveOptions } from "./ata/options.ts";
@@ -18,6 +18,13 @@ export interface IdeOptions {
   drives: readonly (readonly (IdeDrive | null | undefined)[] | undefined)[];
   /** PCI device number; the first free one when absent. */
   slot?: number;
+  /** Which of Intel's functions it is: 8086:7010 or 8086:7111. Default `piix3`. */
+  model?: "piix3" | "piix4";
+  /**
+   * `legacy`, the default: the channels stand at 1F0h and 170h and raise lines 14 and 15. `native` (PCI IDE Controller
+   * Specification 1.0): they stand where BARs 0 to 3 say and share INTA#, wired to that legacy line.
+   */
+  mode?: "legacy" | { native: { interrupt: number } };
 }
 
 export interface IdeController extends Device {
@@ -25,43 +32,64 @@ export interface IdeController extends Device {
   readonly channels: readonly [AtaRegisters, AtaRegisters];
   /** Bytes that went through the data ports so far; each is one more copy than DMA makes. */
   readonly portBytes: number;
+  /** Does a command wait, under the error policy `stop`, for `resume`? */
+  readonly stopped: boolean;
+  /** Tries every stopped command again. */
+  resume(): void;
 }
 
 /** 82371SB (PIIX3) data sheet §2.3.1: where its bus-master registers stand until the guest moves BAR 4. */
 const BUS_MASTER_BASE = 0xc000;
+/** Where BARs 0 to 3 stand in native mode until the guest moves them: command block and control block of each channel. */
+const NATIVE_BASES = [0xc100, 0xc110, 0xc120, 0xc130] as const;
+/** PCI IDE Controller Specification §2.4: the control register's place in its block of four. */
+const CONTROL_OFFSET = 2;
 
-/** A PIIX3-style IDE function: 8086:7010, class 01 01, both channels at their legacy ports, bus master in BAR 4. */
+/**
+ * 82371SB data sheet §2.3.9, IDETIM: both channels decoded, as firmware leaves them; and 82371AB §4.1.11 on, slave and Ultra
+ * DMA timing. They change nothing here, but a driver looks at what it has written, and for the decode bits.
+ */
+const TIMING = {
+  offset: 0x40,
+  bytes: [0x00, 0x80, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0, 0],
+  writable: [0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0x0f, 0, 0x33, 0x33],
+};
+
+/** A PIIX IDE function: two channels, their bus masters in BAR 4. */
 class PiixIde implements IdeController {
   declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly channels: readonly [IdeChannel, IdeChannel];
   readonly #function: PciFunction;
+  readonly #devices: (IdeDevice | null)[];
   readonly #releases: Release[] = [];
+  /** What each channel asks of INTA#, in native mode. */
+  readonly #asserted = [false, false];
 
   constructor(machine: Machine, options: IdeOptions) {
-    const channel = (index: number, line: number) =>
+    const native = typeof options.mode === "object" ? options.mode.native : null;
+    this.#devices = [0, 1, 2, 3].map((i) => deviceOf(options.drives[i >> 1]?.[i & 1], i));
+    const channel = (index: number, legacy: number) =>
       new IdeChannel(
         machine,
-        line,
-        [0, 1].map((drive) => deviceOf(options.drives[index]?.[drive], index * 2 + drive)),
-        () => this.#masters,
+        native?.interrupt ?? legacy,
+        native ? this.#share(index) : machine.interrupt(legacy),
+        this.#devices.slice(index * 2, index * 2 + 2),
+        () => this.#function.busMaster,
       );
     this.channels = [channel(0, AtaPort.PrimaryInterrupt), channel(1, AtaPort.SecondaryInterrupt)];
-    const [primary, secondary] = this.channels;
+    const bars = native ? this.#nativeBars() : [null, null, null, null];
     this.#function = machine.pci.attach({
       ...(options.slot === undefined ? {} : { slot: options.slot }),
+      ...(native ? { interrupt: native.interrupt } : {}),
       vendor: 0x8086,
-      device: 0x7010,
-      // Programming interface 80h: legacy channels, bus master.
-      classCode: 0x010180,
-      bars: [null, null, null, null, { kind: "io", size: 16, base: BUS_MASTER_BASE, device: this.#busMaster() }],
+      device: options.model === "piix4" ? 0x7111 : 0x7010,
+      // Programming interface: bus master; and each channel in native mode.
+      classCode: native ? 0x010185 : 0x010180,
+      bars: [...bars, { kind: "io", size: 16, base: BUS_MASTER_BASE, device: this.#busMaster() }],
+      registers: [TIMING],
     });
     try {
-      const register = (base: number, length: number, at: IdeChannel, first: AtaRegister) =>
-        this.#releases.push(machine.ports.register(base, length, window(at, base, first)));
-      register(AtaPort.PrimaryCommand, 8, primary, AtaRegister.Data);
-      register(AtaPort.PrimaryControl, 1, primary, AtaRegister.Control);
-      register(AtaPort.SecondaryCommand, 8, secondary, AtaRegister.Data);
-      register(AtaPort.SecondaryControl, 1, secondary, AtaRegister.Control);
+      if (!native) this.#legacyPorts(machine);
     } catch (error) {
       this.#detach();
       throw error;
@@ -76,19 +104,59 @@ class PiixIde implements IdeController {
     return this.channels[0].portBytes + this.channels[1].portBytes;
   }
 
+  get stopped(): boolean {
+    return this.#devices.some((device) => device?.stopped);
+  }
+
+  resume(): void {
+    for (const device of this.#devices) device?.resume?.();
+  }
+
   close(): Later<void> {
     this.#detach();
     const ending = this.channels.map((each) => each.close()).filter((later) => later instanceof Promise);
     return ending.length > 0 ? Promise.all(ending).then(() => undefined) : undefined;
   }
 
-  get #masters(): boolean {
-    return this.#function.busMaster;
-  }
-
   #detach(): void {
     for (const release of this.#releases.splice(0)) release();
     this.#function.detach();
+  }
+
+  /** One channel's part of INTA#. */
+  #share(index: number): InterruptLine {
+    return {
+      set: (asserted) => {
+        this.#asserted[index] = asserted;
+        this.#function?.interrupt.set(this.#asserted.includes(true));
+      },
+    };
+  }
+
+  #legacyPorts(machine: Machine): void {
+    const [primary, secondary] = this.channels;
+    const register = (base: number, length: number, at: IdeChannel, first: AtaRegister) =>
+      this.#releases.push(machine.ports.register(base, length, window(at, base, first)));
+    register(AtaPort.PrimaryCommand, 8, primary, AtaRegister.Data);
+    register(AtaPort.PrimaryControl, 1, primary, AtaRegister.Control);
+    register(AtaPort.SecondaryCommand, 8, secondary, AtaRegister.Data);
+    register(AtaPort.SecondaryControl, 1, secondary, AtaRegister.Control);
+  }
+
+  #nativeBars(): IoBar[] {
+    return NATIVE_BASES.map((base, i): IoBar => {
+      const channel = this.channels[i >> 1];
+      if ((i & 1) === 0) return { kind: "io", size: 8, base, device: window(channel, base, AtaRegister.Data) };
+      const at = base + CONTROL_OFFSET;
+      const control = window(channel, at, AtaRegister.Control);
+      const device: PortDevice = {
+        readPort: (port, width) => (port === at ? control.readPort(port, width) : 2 ** (8 * width) - 1),
+        writePort: (port, width, value) => {
+          if (port === at) control.writePort(port, width, value);
+        },
+      };
+      return { kind: "io", size: 4, base, device };
+    });
   }
 
   /** BAR 4: eight bytes for each channel. */

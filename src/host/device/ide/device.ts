@@ -39,6 +39,9 @@ export interface IdeDevice {
   restore(state: Plain): void;
   /** The guest will ask for nothing more. */
   close?(): void;
+  /** A command waits for `resume`, which has it tried again. */
+  readonly stopped?: boolean;
+  resume?(): void;
 }
 
 /** How a packet command goes on. */

@@ -10,7 +10,7 @@ export interface FaultRule {
   cause: FaultCause;
   /** Only these operations; all when absent. */
   ops?: readonly Op[];
-  /** Only requests that touch bytes [from, to) of the disk; all when absent. A flush touches all. */
+  /** Only requests that touch bytes [from, to) of the disk, so no flush; all when both are absent. */
   from?: number;
   to?: number;
   /** Matching requests that pass first; default 0. */
@@ -97,9 +97,11 @@ class Faults implements FaultyBlock {
   }
 }
 
-function matches({ ops, from = 0, to = Number.POSITIVE_INFINITY }: FaultRule, request: BlockRequest): boolean {
+function matches({ ops, from, to }: FaultRule, request: BlockRequest): boolean {
   if (ops && !ops.includes(request.op)) return false;
-  return request.length === 0 || (request.offset < to && request.offset + request.length > from);
+  if (from === undefined && to === undefined) return true;
+  const { offset, length } = request;
+  return length > 0 && offset < (to ?? Number.POSITIVE_INFINITY) && offset + length > (from ?? 0);
 }
 
 /**

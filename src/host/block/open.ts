@@ -57,6 +57,8 @@ export interface CreateDiskOptions extends CreateOptions {
   format: string;
   /** The parent of an image that is made to have one; the disk closes it. */
   backing?: Block;
+  /** Opens another file of the image, which exists already, named as the image names it. */
+  openFile?: OpenOptions["openFile"];
   signal?: AbortSignal;
 }
 
@@ -98,7 +100,8 @@ function formatNamed(name: string): Format {
 function* create(store: Store, format: Format, options: CreateOptions, backing?: Block): Flow<ImageDisk> {
   yield* format.create(store, options);
   yield* wait(store.flush());
-  const image = yield* format.open(store, {});
+  const { openFile } = options as CreateDiskOptions;
+  const image = yield* format.open(store, openFile ? { openFile } : {});
   checkParent(image, store, backing, () => {});
   return new ImageDisk(image, store, { backing });
 }

@@ -305,7 +305,11 @@ test("creating refuses what cannot be", async () => {
   await refused({ compat: "0.10", extendedL2: true });
   await refused({ compat: "0.10", refcountBits: 8 });
   await refused({ extendedL2: true, clusterSize: 4096 });
-  await refused({ preallocation: "full" });
+  await refused({ preallocation: "full", backingFile: "x" });
+  await refused({ preallocation: "some" });
+  await refused({ dataFileRaw: true });
+  await refused({ dataFile: "x", dataFileRaw: true, backingFile: "y" });
+  await refused({ parent: { path: "x" }, backingFile: "x" });
   await refused({ backingFormat: "raw" });
   await refused({ backingFile: "x".repeat(1024) });
   await refused({ size: 256 * GiB, clusterSize: 512 });

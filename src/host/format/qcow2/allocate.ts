@@ -15,7 +15,6 @@ const ALL_SUBCLUSTERS = 0xffffffffn;
 /** As `Image.allocate`. */
 export function* allocate(volume: Volume, offset: number, length: number): Flow {
   const { tables, clusterBytes } = volume;
-  if (volume.full) yield* volume.commit();
   const cluster = Math.floor(offset / clusterBytes);
   const index = Math.floor(cluster / tables.perTable);
   const slot = cluster % tables.perTable;
@@ -42,7 +41,7 @@ interface Place {
 }
 
 /** The L2 table under L1 entry `index`, made or copied where it may not be written. */
-function* ownTable(volume: Volume, index: number): Flow<number> {
+export function* ownTable(volume: Volume, index: number): Flow<number> {
   const { tables, store, clusterBytes, refcounts } = volume;
   const entry = yield* tables.l1(index);
   const old = Number(entry & OFFSET);
@@ -80,7 +79,7 @@ function* setAlone(volume: Volume, table: Uint8Array): Flow {
 }
 
 /** Up to `most` clusters that lie together, in their count but not in the file yet. */
-function* take(volume: Volume, most: number): Flow<{ position: number; count: number }> {
+export function* take(volume: Volume, most: number): Flow<{ position: number; count: number }> {
   const { first, count } = yield* volume.refcounts.allocate(most);
   return { position: first * volume.clusterBytes, count };
 }
@@ -220,6 +219,12 @@ function* movePacked(volume: Volume, at: Place, entry: bigint): Flow {
   retirePacked(volume, entry);
 }
 
+/** Gives back what an entry referred to, which another has replaced. */
+export function unlink(volume: Volume, entry: bigint): void {
+  if (entry & PACKED) retirePacked(volume, entry);
+  else if ((entry & OFFSET) !== 0n && !volume.data) volume.retire(Number(entry & OFFSET), 1);
+}
+
 /** Each host cluster that a compressed cluster touches counts it once. */
 function retirePacked(volume: Volume, entry: bigint): void {
   const { clusterBytes } = volume;
@@ -242,7 +247,7 @@ function* putCluster(volume: Volume, bytes: Uint8Array): Flow<number> {
 }
 
 /** Zeros in the data store, or another, which grows by them where it ends before. */
-function* fillZeros(volume: Volume, position: number, length: number, target = volume.target): Flow {
+export function* fillZeros(volume: Volume, position: number, length: number, target = volume.target): Flow {
   const inside = Math.min(length, target.size - position);
   if (inside > 0) yield* wait(target.discard(position, inside));
   if (position + length > target.size) {
@@ -267,18 +272,27 @@ function* fillBacking(volume: Volume, position: number, guest: number, length: n
 
 /** As `Image.zero`. */
 export function* zero(volume: Volume, offset: number, length: number): Flow<number> {
-  const { tables, clusterBytes, unitBytes, header } = volume;
-  const noFlag = header.version < 3;
+  const { clusterBytes, unitBytes, header } = volume;
   const parent = header.backingFile !== undefined;
   // The last cluster of the disk may be cut short by its end.
   const end = offset + length === header.size ? Math.ceil(header.size / clusterBytes) * clusterBytes : offset + length;
-  if (offset % unitBytes !== 0 || end - offset < unitBytes || volume.rawData || (noFlag && parent)) return 0;
-  if (volume.full) yield* volume.commit();
+  if (offset % unitBytes !== 0 || end - offset < unitBytes || volume.rawData || (header.version < 3 && parent))
+    return 0;
+  return Math.min(length, yield* clear(volume, offset, end - offset, parent));
+}
+
+/**
+ * The same for whole units, also past the end of the disk.
+ * @param over a parent has bytes there, which are not to show
+ */
+export function* clear(volume: Volume, offset: number, length: number, over: boolean): Flow<number> {
+  const { tables, clusterBytes, unitBytes } = volume;
+  const end = offset + length;
   const cluster = Math.floor(offset / clusterBytes);
   const index = Math.floor(cluster / tables.perTable);
   const slot = cluster % tables.perTable;
   const span = (tables.perTable - slot) * clusterBytes - (offset % clusterBytes);
-  if (((yield* tables.l1(index)) & OFFSET) === 0n && !parent) return Math.min(length, span);
+  if (((yield* tables.l1(index)) & OFFSET) === 0n && !over) return Math.min(length, span);
 
   const table = yield* ownTable(volume, index);
   const slots = Math.min(Math.floor((end - offset) / clusterBytes), tables.perPage - (slot % tables.perPage));
@@ -295,23 +309,20 @@ export function* zero(volume: Volume, offset: number, length: number): Flow<numb
   const changes: { slot: number; old: bigint; entry: bigint; bits: bigint }[] = [];
   for (let i = 0; i < slots; i++) {
     const { entry, bits } = yield* tables.l2(index, table, slot + i);
-    const now = zeroEntry(volume, entry, bits);
+    const now = zeroEntry(volume, entry, bits, over);
     if (now.entry !== entry || now.bits !== bits) changes.push({ slot: slot + i, old: entry, ...now });
   }
   for (const { slot, old, entry, bits } of changes) {
     yield* tables.setL2(index, table, slot, 1, () => ({ entry, bits: volume.extended ? bits : undefined }));
-    if (entry === old || volume.data) continue;
-    if (old & PACKED) retirePacked(volume, old);
-    else if (old & OFFSET) volume.retire(Number(old & OFFSET), 1);
+    if (entry !== old) unlink(volume, old);
   }
   return Math.min(length, slots * clusterBytes);
 }
 
 /** What an entry becomes when its whole cluster is to read as zeros. */
-function zeroEntry(volume: Volume, entry: bigint, bits: bigint): { entry: bigint; bits: bigint } {
-  const parent = volume.header.backingFile !== undefined;
+function zeroEntry(volume: Volume, entry: bigint, bits: bigint, over: boolean): { entry: bigint; bits: bigint } {
   const unused = (entry & ~ZERO) === 0n && (bits & ALL_SUBCLUSTERS) === 0n;
-  if (unused && !parent) return { entry, bits };
+  if (unused && !over) return { entry, bits };
   if (volume.extended) return { entry: 0n, bits: ALL_SUBCLUSTERS << 32n };
   return { entry: volume.header.version < 3 ? 0n : ZERO, bits };
 }

@@ -56,9 +56,14 @@ export function* checkQcow2(store: Store): Flow<CheckReport> {
  */
 export function* repairQcow2(store: Store, what: "leaks" | "all"): Flow<CheckReport> {
   const report = yield* checkQcow2(store);
-  if (report.leaks === 0 && report.corruptions === 0) return report;
-  const bad = report.problems.find(({ kind }) => kind === "structure" || (what === "leaks" && kind === "count"));
-  if (bad || (report.corruptions > MAX_PROBLEMS && what === "leaks")) {
+  const { volume } = yield* openQcow2(store, { readOnly: true, metadataOnly: true });
+  const { size, l1Position, l1Size, incompatible } = volume.header;
+  // Of an image that was not closed nobody expects that its counts are right.
+  const mend = what === "all" || (incompatible & Incompatible.Dirty) !== 0n;
+  const clear = incompatible & (Incompatible.Dirty | (what === "all" ? Incompatible.Corrupt : 0n));
+  if (report.leaks === 0 && report.corruptions === 0 && clear === 0n) return report;
+  const bad = report.problems.find(({ kind }) => kind === "structure" || (!mend && kind === "count"));
+  if (bad || (report.corruptions > MAX_PROBLEMS && !mend)) {
     throw new ParavaneError(
       "CORRUPT",
       `the image is damaged beyond this repair: the ${bad?.structure} ${bad?.message}`,
@@ -69,13 +74,12 @@ export function* repairQcow2(store: Store, what: "leaks" | "all"): Flow<CheckRep
       },
     );
   }
-  const { volume } = yield* openQcow2(store, { readOnly: true, metadataOnly: true });
-  const { size, l1Position, l1Size } = volume.header;
-  yield* publish(store, volume.header, {
+  yield* publish(volume, {
     size,
     l1: { position: l1Position, size: l1Size, entries: Math.max(l1Size, l1Entries(volume.header)) },
     snapshots: volume.snapshots,
-    clear: what === "all" ? Incompatible.Dirty | Incompatible.Corrupt : 0n,
+    miscounted: true,
+    clear,
   });
   return yield* checkQcow2(store);
 }

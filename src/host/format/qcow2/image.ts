@@ -1,28 +1,44 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { Image, ParentReference } from "../../../core/format.ts";
+import type { Image, NewParent, Packing, ParentReference, Snapshots } from "../../../core/format.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import type { CoreMapper } from "../../../wasm/map.ts";
 import { allocate, zero } from "./allocate.ts";
+import { describe } from "./describe.ts";
 import { Autoclear, Compatible, Field, Incompatible, SECTOR } from "./header.ts";
-import { corrupt, viewOf, write } from "./io.ts";
-import { publish } from "./publish.ts";
+import { viewOf, write } from "./io.ts";
+import { writePacked } from "./pack.ts";
+import { parentOf, setParent } from "./parent.ts";
+import { type NextState, publish } from "./publish.ts";
+import { resize } from "./resize.ts";
+import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./snapshot.ts";
 import type { Volume } from "./volume.ts";
+
+/** log2 of the window that QEMU inflates with. */
+const WINDOW_BITS = 12;
 
 /** An open qcow2 image. */
 export class Qcow2Image implements Image {
   readonly format = "qcow2";
   readonly sectorSize = SECTOR;
-  readonly parent?: ParentReference;
   readonly data?: Store;
   readonly zeroUnit: number;
+  readonly packing?: Packing;
+  readonly writePacked?: (offset: number, packed: Uint8Array) => Flow;
+  readonly snapshots: Snapshots = {
+    list: () => listSnapshots(this),
+    create: (options) => createSnapshot(this, options),
+    apply: (idOrName) => applySnapshot(this, idOrName),
+    delete: (idOrName) => deleteSnapshot(this, idOrName),
+  };
   #volume: Volume;
   /** The volume anew, after all of it was written in another way. */
   readonly #reopen: () => Flow<Volume>;
   readonly #writable: boolean;
   #size: number;
+  #begun = false;
 
   constructor(volume: Volume, size: number, writable: boolean, reopen: () => Flow<Volume>) {
     this.#volume = volume;
@@ -30,25 +46,30 @@ export class Qcow2Image implements Image {
     this.#reopen = reopen;
     this.#size = size;
     this.zeroUnit = volume.unitBytes;
-    if (volume.data) this.data = volume.data;
-    const { backingFile, backingFormat } = volume.header;
-    if (backingFile !== undefined) {
-      this.parent = {
-        paths: [backingFile],
-        identities: [],
-        ...(backingFormat === undefined ? {} : { format: backingFormat }),
-      };
+    if (volume.data) {
+      this.data = volume.data;
+      return;
     }
+    const unit = volume.clusterBytes;
+    const zstd = volume.header.compression === "zstd";
+    this.packing = zstd ? { unit, codec: "zstd" } : { unit, codec: "deflate", windowBits: WINDOW_BITS };
+    this.writePacked = (offset, packed) => writePacked(this.#volume, offset, packed);
   }
 
   get size(): number {
     return this.#size;
+  }
+  get parent(): ParentReference | undefined {
+    return parentOf(this.#volume.header);
   }
   get mapper(): CoreMapper {
     return this.#volume.tables.mapper;
   }
   get dirty(): boolean {
     return this.#volume.dirty;
+  }
+  get crowded(): boolean {
+    return this.#volume.crowded;
   }
 
   attach(backing: Block): void {
@@ -60,19 +81,7 @@ export class Qcow2Image implements Image {
   }
 
   fault(): ParavaneError {
-    const { tables, l1, store, clusterBytes } = this.#volume;
-    const { mapper } = tables;
-    const target = mapper.stopPosition;
-    const cluster = Math.floor(mapper.stopOffset / clusterBytes);
-    const index = Math.floor(cluster / tables.perTable);
-    const what = `points at byte ${target}, where nothing of the kind can be, or contradicts itself`;
-    const page = mapper.pageAt(mapper.topKey(index * 8));
-    const entry = page < 0 ? 0n : viewOf(mapper.memory).getBigUint64(page + ((index * 8) % 4096));
-    const table = Number(entry & 0x00fffffffffffe00n);
-    if (page < 0 || table === target)
-      return corrupt(store, "L1 table", l1.position + index * 8, `entry ${index} ${what}`);
-    const slot = cluster % tables.perTable;
-    return corrupt(store, "L2 table", table + slot * tables.entryBytes, `entry ${slot} ${what}`);
+    return this.#volume.fault();
   }
 
   *allocate(offset: number, length: number): Flow {
@@ -118,18 +127,16 @@ export class Qcow2Image implements Image {
     this.#volume.release();
   }
 
-  /** Repairs an image that was not closed, and clears what a writer that does not keep it up to date must clear. */
+  /**
+   * Repairs an image that was not closed, says that it is open where refcounts are kept lazily, and clears what a writer
+   * that does not keep it up to date must clear.
+   */
   *begin(): Flow {
+    if (this.#begun) return;
     const { header, store } = this.#volume;
     if (!this.#writable) throw new ParavaneError("READ_ONLY", "the image is open for reading", { file: store.name });
     if (header.incompatible & Incompatible.Dirty) {
-      yield* publish(store, header, {
-        size: header.size,
-        l1: { position: header.l1Position, size: header.l1Size, entries: header.l1Size },
-        snapshots: this.#volume.snapshots,
-        clear: Incompatible.Dirty,
-      });
-      yield* this.reload();
+      yield* this.move({ ...this.state, miscounted: true, clear: Incompatible.Dirty });
     }
     const kept = header.autoclear & Autoclear.RawDataFile;
     if (header.autoclear !== kept) {
@@ -146,13 +153,88 @@ export class Qcow2Image implements Image {
       if (file.size < whole) yield* wait(file.resize(whole));
     }
     this.#volume.grown();
+    if (header.compatible & Compatible.LazyRefcounts) yield* this.#markDirty(true);
+    this.#begun = true;
   }
 
-  /** Reads all metadata again, after all of it was written in another way. */
+  *finish(): Flow {
+    if (!this.#volume.lazy) return;
+    yield* this.settle();
+    yield* this.#markDirty(false);
+    this.#begun = false;
+  }
+
+  *#markDirty(dirty: boolean): Flow {
+    const { header, store } = this.#volume;
+    header.incompatible = (header.incompatible & ~Incompatible.Dirty) | (dirty ? Incompatible.Dirty : 0n);
+    const bytes = new Uint8Array(8);
+    viewOf(bytes).setBigUint64(0, header.incompatible);
+    yield* write(store, Field.Incompatible, bytes);
+    yield* wait(store.flush());
+    this.#volume.lazy = dirty;
+  }
+
+  // --- the whole image: nothing else is under way ------------------------------------------------------------------------
+
+  *resize(size: number): Flow {
+    yield* resize(this, size);
+  }
+
+  *setParent(parent: NewParent | undefined): Flow {
+    yield* this.settle();
+    try {
+      yield* setParent(this.#volume, parent);
+    } finally {
+      yield* this.reload();
+    }
+  }
+
+  *empty(): Flow {
+    const { header, store, data, rawData } = this.#volume;
+    if (rawData) {
+      const what = "an image with a raw data file cannot be emptied: the file is the disk";
+      throw new ParavaneError("UNSUPPORTED", what, { file: store.name });
+    }
+    yield* this.settle();
+    yield* this.move({ ...this.state, l1: { position: 0, size: 0, entries: header.l1Size } });
+    yield* this.compact();
+    if (data) yield* wait(data.resize(0));
+    this.#volume.grown();
+  }
+
+  /** Makes all that was written so far durable, counts included. */
+  *settle(): Flow {
+    yield* this.begin();
+    yield* this.#volume.settle();
+  }
+
+  /** Moves the tables to the front of the file, where there is room, and cuts off what is free at its end. */
+  *compact(): Flow {
+    yield* this.move({ ...this.state, cut: true });
+  }
+
+  /** Makes the whole image as `state` says. Whatever goes wrong, what is open is what is on disk. */
+  *move(state: NextState): Flow {
+    try {
+      yield* publish(this.#volume, state);
+    } finally {
+      yield* this.reload();
+    }
+  }
+
+  /** As it is. */
+  get state(): NextState {
+    const { header, snapshots } = this.#volume;
+    const { size, l1Position, l1Size } = header;
+    return { size, l1: { position: l1Position, size: l1Size, entries: l1Size }, snapshots };
+  }
+
+  /** Reads all metadata again. */
   *reload(): Flow {
-    const { backing } = this.#volume;
+    const { backing, lazy } = this.#volume;
     this.#volume = yield* this.#reopen();
     this.#volume.backing = backing;
+    this.#volume.lazy = lazy;
     this.#size = this.#volume.header.size;
   }
 
@@ -162,48 +244,6 @@ export class Qcow2Image implements Image {
   }
 
   describe(): Record<string, unknown> {
-    const { header, snapshots } = this.#volume;
-    const v3 = header.version > 2;
-    const bit = (feature: bigint) => (header.incompatible & feature) !== 0n;
-    return {
-      format: this.format,
-      size: this.size,
-      clusterSize: 2 ** header.clusterBits,
-      dirty: bit(Incompatible.Dirty),
-      ...(header.backingFile === undefined ? {} : { backingFile: header.backingFile }),
-      ...(header.backingFormat === undefined ? {} : { backingFormat: header.backingFormat }),
-      ...(snapshots.length === 0
-        ? {}
-        : {
-            snapshots: snapshots.map(({ id, name, date, clock, stateSize, diskSize }) => ({
-              id,
-              name,
-              date: new Date(date).toISOString(),
-              clockSeconds: Number(clock / 1000000n) / 1000,
-              stateSize,
-              diskSize: diskSize ?? header.size,
-            })),
-          }),
-      bitmaps: header.bitmaps?.count ?? 0,
-      // As qemu-img info names them.
-      formatSpecific: {
-        type: "qcow2",
-        data: {
-          compat: v3 ? "1.1" : "0.10",
-          "compression-type": header.compression,
-          "refcount-bits": 2 ** header.refcountOrder,
-          ...(v3
-            ? {
-                "lazy-refcounts": (header.compatible & Compatible.LazyRefcounts) !== 0n,
-                corrupt: bit(Incompatible.Corrupt),
-                "extended-l2": bit(Incompatible.ExtendedL2),
-              }
-            : {}),
-          ...(bit(Incompatible.DataFile)
-            ? { "data-file": header.dataFile, "data-file-raw": (header.autoclear & Autoclear.RawDataFile) !== 0n }
-            : {}),
-        },
-      },
-    };
+    return describe(this.#volume, this.size);
   }
 }

@@ -1,6 +1,6 @@
 import type { Format } from "../../../core/format.ts";
 import { checkQcow2, repairQcow2 } from "./check.ts";
-import { createQcow2 } from "./create.ts";
+import { createQcow2, measureQcow2 } from "./create.ts";
 import { MAGIC } from "./header.ts";
 import { viewOf } from "./io.ts";
 import { openQcow2 } from "./open.ts";
@@ -18,6 +18,7 @@ export const qcow2: Format = {
 
   open: openQcow2,
   create: createQcow2,
+  measure: measureQcow2,
   check: checkQcow2,
   repair: repairQcow2,
 };

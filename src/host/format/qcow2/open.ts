@@ -5,7 +5,7 @@ import type { Store } from "../../../core/store.ts";
 import { Autoclear, Incompatible, parseClusterBits, parseHeader, SECTOR } from "./header.ts";
 import { Qcow2Image } from "./image.ts";
 import { read, unsupported } from "./io.ts";
-import { readSnapshots, type Snapshot } from "./snapshot-table.ts";
+import { findSnapshot, readSnapshots } from "./snapshot-table.ts";
 import { Volume, type VolumeOptions } from "./volume.ts";
 
 export interface Qcow2OpenOptions extends OpenOptions {
@@ -64,19 +64,6 @@ function refuseWriting(store: Store, header: ReturnType<typeof parseHeader>): vo
     const hint = "Open it read-only, or remove them with qemu-img bitmap --remove";
     throw unsupported(store, "the image has persistent bitmaps, which writing here would not keep up to date", hint);
   }
-}
-
-/** By id, else by name, as QEMU looks them up. @throws NOT_FOUND */
-export function findSnapshot(store: Store, snapshots: readonly Snapshot[], wanted: string): Snapshot {
-  const found = snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted);
-  if (found) return found;
-  const known = snapshots.map(({ id, name }) => `${id} (${name})`).join(", ") || "none";
-  throw new ParavaneError(
-    "NOT_FOUND",
-    `there is no snapshot "${wanted}"`,
-    { file: store.name },
-    { hint: `There are: ${known}` },
-  );
 }
 
 function* openData(store: Store, header: ReturnType<typeof parseHeader>, readOnly: boolean, options: OpenOptions) {

@@ -1,8 +1,9 @@
 // A new state of the whole image, made visible by one write.
 //
-// The tables that change are written to new clusters, new refcounts are counted from what the new state refers to, and then
-// one write of the header (within one sector) makes all of it current. Until then nothing that is in use has changed; what
-// the old state alone used is free by the new counts. So a power cut leaves the old state or the new one.
+// The tables that change are written to clusters that neither the old state nor the new one uses, new refcounts are counted
+// from what the new state refers to, and then one write of the header (within one sector) makes all of it current. Until
+// then nothing that is in use has changed; what the old state alone used is free by the new counts. So a power cut leaves
+// the old state or the new one.
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
@@ -11,6 +12,8 @@ import { corrupt, offsetOf, read, setWide, viewOf, write } from "./io.ts";
 import { maxCount, setCount } from "./refcount.ts";
 import { Counts, countBitmaps, countTree, readL1, type Walk } from "./references.ts";
 import { buildSnapshots, type Snapshot } from "./snapshot-table.ts";
+import { type PlaceFor, Space } from "./space.ts";
+import type { Volume } from "./volume.ts";
 
 /** What the image is to be. */
 export interface NextState {
@@ -21,11 +24,18 @@ export interface NextState {
   snapshots: readonly Snapshot[];
   /** Incompatible feature bits to clear. */
   clear?: bigint;
+  /** The refcounts are wrong, so that only what lies past the end of the file is known to be free. */
+  miscounted?: boolean;
+  /** Cuts the file off after the last cluster in use. */
+  cut?: boolean;
 }
 
-/** Everything in memory must have been written before. @throws CORRUPT when something that is in use points nowhere */
-export function* publish(store: Store, header: Header, state: NextState): Flow {
-  const cluster = 2 ** header.clusterBits;
+/**
+ * Everything in memory, counts included, must have been written before; the volume is out of date afterwards.
+ * @throws CORRUPT when something that is in use points nowhere
+ */
+export function* publish(volume: Volume, state: NextState): Flow {
+  const { store, header, clusterBytes: cluster } = volume;
   const counts = new Counts();
   const problem = (structure: string, offset: number, what: string) => {
     throw corrupt(store, structure, offset, what);
@@ -38,12 +48,14 @@ export function* publish(store: Store, header: Header, state: NextState): Flow {
   yield* countTree(walk, "L1 table", state.l1.position, state.l1.size);
   yield* countBitmaps(walk);
 
-  let next = Math.ceil(store.size / cluster);
-  const place = (bytes: number): number => {
+  const before = state.miscounted ? new Space(Math.ceil(store.size / cluster)) : yield* volume.refcounts.used();
+  const space = before.clone();
+  for (const [number] of counts.entries()) space.add(number);
+  const place: PlaceFor = (bytes) => {
     const clusters = Math.ceil(bytes / cluster);
-    counts.addRange(next, clusters);
-    next += clusters;
-    return (next - clusters) * cluster;
+    const first = space.take(clusters);
+    counts.addRange(first, clusters);
+    return first * cluster;
   };
 
   // The old table is counted above as part of its tree; the new one takes its place.
@@ -65,7 +77,8 @@ export function* publish(store: Store, header: Header, state: NextState): Flow {
   const snapshots = buildSnapshots(state.snapshots, header.size);
   const snapshotPosition = snapshots.length > 0 ? place(snapshots.length) : 0;
   if (snapshots.length > 0) yield* write(store, snapshotPosition, snapshots);
-  const refcounts = yield* writeRefcounts(store, header, counts, next);
+  const refcounts = yield* writeRefcounts(store, header, counts, place);
+  if (store.size % cluster !== 0) yield* wait(store.resize(Math.ceil(store.size / cluster) * cluster));
   yield* wait(store.flush());
 
   const length = header.version === 2 ? V2_LENGTH : V3_LENGTH;
@@ -84,18 +97,27 @@ export function* publish(store: Store, header: Header, state: NextState): Flow {
   }
   yield* write(store, 0, head);
   yield* wait(store.flush());
+  yield* giveBack(store, cluster, before, counts, state.cut ?? false);
+}
+
+/** Space that only the old state used. */
+function* giveBack(store: Store, cluster: number, before: Space, counts: Counts, cut: boolean): Flow {
+  if (cut) {
+    let end = 0;
+    for (const [number] of counts.entries()) end = number + 1;
+    if (end * cluster < store.size) yield* wait(store.resize(end * cluster));
+  }
+  if (!store.releases) return;
+  for (const { first, count } of before.without(counts)) {
+    const length = Math.min(count * cluster, store.size - first * cluster);
+    if (length > 0) yield* wait(store.discard(first * cluster, length));
+  }
 }
 
 /**
  * The L2 table with "alone" flags that agree with the counts: itself, where they do, else a copy. Returns where that is.
  */
-function* flagTable(
-  store: Store,
-  header: Header,
-  counts: Counts,
-  table: number,
-  place: (bytes: number) => number,
-): Flow<number> {
+function* flagTable(store: Store, header: Header, counts: Counts, table: number, place: PlaceFor): Flow<number> {
   const cluster = 2 ** header.clusterBits;
   const bytes = yield* read(store, table, cluster);
   const view = viewOf(bytes);
@@ -118,42 +140,45 @@ function* flagTable(
   return copy;
 }
 
-/** Writes a refcount table and blocks for these counts, and for themselves, from cluster `next` on. */
+/** Writes a refcount table and blocks for these counts, and for themselves. */
 export function* writeRefcounts(
   store: Store,
   header: Pick<Header, "clusterBits" | "refcountOrder">,
   counts: Counts,
-  next: number,
+  place: PlaceFor,
 ): Flow<{ position: number; clusters: number }> {
   const cluster = 2 ** header.clusterBits;
   const perBlock = (cluster * 8) / 2 ** header.refcountOrder;
-  const used = new Set<number>();
   const most = maxCount(header.refcountOrder);
-  for (const [number, count] of counts.entries()) {
-    used.add(Math.floor(number / perBlock));
+  for (const [, count] of counts.entries()) {
     if (count <= most) continue;
     throw new ParavaneError("UNSUPPORTED", `a cluster would have ${count} references; the image can count ${most}`, {
       file: store.name,
       structure: "refcount block",
     });
   }
-  // The table and the blocks count themselves: as many as it takes until that comes out even.
-  let clusters = 1;
-  for (let before = -1; before !== used.size + clusters; ) {
-    before = used.size + clusters;
-    const last = next + clusters + used.size;
-    for (let block = Math.floor(next / perBlock); block <= Math.floor((last - 1) / perBlock); block++) used.add(block);
-    let most = 0;
-    for (const block of used) if (block > most) most = block;
-    clusters = Math.ceil(((most + 1) * 8) / cluster);
+  // The table and the blocks are counted too: more of both until that comes out even.
+  const blocks = new Map<number, number>();
+  let table = { position: 0, clusters: 0 };
+  for (let even = false; !even; ) {
+    even = true;
+    let last = 0;
+    for (const number of blocksOf(counts, perBlock)) {
+      last = number;
+      if (blocks.has(number)) continue;
+      blocks.set(number, place(cluster));
+      even = false;
+    }
+    const clusters = Math.ceil(((last + 1) * 8) / cluster);
+    if (clusters <= table.clusters) continue;
+    for (let i = 0; i < table.clusters; i++) counts.add(table.position / cluster + i, -1);
+    table = { position: place(clusters * cluster), clusters };
+    even = false;
   }
-  counts.addRange(next, clusters + used.size);
 
-  const table = new Uint8Array(clusters * cluster);
-  const blocks = [...used].sort((a, b) => a - b);
-  for (const [i, number] of blocks.entries()) {
-    const position = (next + clusters + i) * cluster;
-    setWide(viewOf(table), number * 8, position);
+  const entries = new Uint8Array(table.clusters * cluster);
+  for (const [number, position] of blocks) {
+    setWide(viewOf(entries), number * 8, position);
     const block = new Uint8Array(cluster);
     for (let c = 0; c < perBlock; c++) {
       const count = counts.get(number * perBlock + c);
@@ -161,6 +186,17 @@ export function* writeRefcounts(
     }
     yield* write(store, position, block);
   }
-  yield* write(store, next * cluster, table);
-  return { position: next * cluster, clusters };
+  yield* write(store, table.position, entries);
+  return table;
+}
+
+/** The numbers of the refcount blocks that have something to count, ascending. */
+function* blocksOf(counts: Counts, perBlock: number): Generator<number> {
+  let last = -1;
+  for (const [cluster] of counts.entries()) {
+    const number = Math.floor(cluster / perBlock);
+    if (number === last) continue;
+    last = number;
+    yield number;
+  }
 }

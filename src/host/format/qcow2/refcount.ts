@@ -6,6 +6,7 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { Field, type Header, MAX_REFCOUNT_TABLE_BYTES } from "./header.ts";
 import { corrupt, getWide, read, setWide, viewOf, write } from "./io.ts";
+import { Space } from "./space.ts";
 
 /** Pages of counts kept in memory; each has at most 4 KiB. */
 const MAX_PAGES = 512;
@@ -110,6 +111,35 @@ export class Refcounts {
   *get(cluster: number): Flow<number> {
     const page = yield* this.#page(cluster);
     return page ? getCount(page.bytes, cluster % this.#perPage, this.#header.refcountOrder) : 0;
+  }
+
+  /** What is in use by the counts on disk, and the metadata that is known, whatever they say. */
+  *used(): Flow<Space> {
+    const { refcountOrder } = this.#header;
+    const space = new Space();
+    const table = yield* this.blocks();
+    for (let index = 0; index < table.length; index++) {
+      if (table[index] === 0) continue;
+      space.add(table[index] / this.#clusterBytes);
+      const block = yield* read(this.#store, table[index], this.#clusterBytes);
+      for (let i = 0; i < this.perBlock; i++) {
+        if (getCount(block, i, refcountOrder) !== 0) space.add(index * this.perBlock + i);
+      }
+    }
+    for (const { first, end } of this.guarded) space.addRange(first, end);
+    return space;
+  }
+
+  /** One reference more to a cluster that has some; false when no more can be counted. */
+  *share(cluster: number): Flow<boolean> {
+    const { refcountOrder } = this.#header;
+    const page = yield* this.#page(cluster);
+    const index = cluster % this.#perPage;
+    const value = page ? getCount(page.bytes, index, refcountOrder) : 0;
+    if (!page || value === 0 || value === maxCount(refcountOrder)) return false;
+    setCount(page.bytes, index, refcountOrder, value + 1);
+    page.dirty = true;
+    return true;
   }
 
   /** One reference less to each of `count` clusters. */

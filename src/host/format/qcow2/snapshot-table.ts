@@ -1,4 +1,5 @@
 // Internal snapshots as they are kept ("Snapshots"): a table of entries of varying length.
+import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { type Header, MAX_L1_BYTES } from "./header.ts";
@@ -71,6 +72,19 @@ export function* readSnapshots(store: Store, header: Header): Flow<Snapshot[]> {
     at += snapshot.tableBytes;
   }
   return list;
+}
+
+/** By id, else by name, as QEMU looks them up. @throws NOT_FOUND */
+export function findSnapshot(store: Store, snapshots: readonly Snapshot[], wanted: string): Snapshot {
+  const found = snapshots.find(({ id }) => id === wanted) ?? snapshots.find(({ name }) => name === wanted);
+  if (found) return found;
+  const known = snapshots.map(({ id, name }) => `${id} (${name})`).join(", ") || "none";
+  throw new ParavaneError(
+    "NOT_FOUND",
+    `there is no snapshot "${wanted}"`,
+    { file: store.name },
+    { hint: `There are: ${known}` },
+  );
 }
 
 /** The table's bytes. @param size of the disk, for snapshots that do not say theirs */

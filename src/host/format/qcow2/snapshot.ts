@@ -1,24 +1,30 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
+import type { SnapshotInfo } from "../../../core/format.ts";
 import { l1Entries, MAX_SNAPSHOTS, SECTOR } from "./header.ts";
 import type { Qcow2Image } from "./image.ts";
-import { findSnapshot } from "./open.ts";
-import { type NextState, publish } from "./publish.ts";
-import type { Snapshot } from "./snapshot-table.ts";
+import { findSnapshot, type Snapshot } from "./snapshot-table.ts";
 
 // Each of these makes all that was written so far durable, then moves to the new state in one write of the header. Nothing
 // else may use the image meanwhile.
 
 /** Internal snapshots, oldest first. */
-export function listSnapshots(image: Qcow2Image): readonly Snapshot[] {
-  return image.volume.snapshots;
+export function listSnapshots({ volume: { snapshots } }: Qcow2Image): readonly SnapshotInfo[] {
+  return snapshots.map(({ id, name, date, diskSize, stateSize, clock }) => ({
+    id,
+    name,
+    date,
+    ...(diskSize === undefined ? {} : { diskSize }),
+    stateSize,
+    clock,
+  }));
 }
 
 /**
  * Keeps the disk as it is now under a name.
  * @throws ParavaneError UNSUPPORTED (data file; refcounts too narrow), NO_SPACE (65,536 of them), READ_ONLY, INVALID
  */
-export function* createSnapshot(image: Qcow2Image, options: { name: string; date?: number }): Flow<Snapshot> {
+export function* createSnapshot(image: Qcow2Image, options: { name: string; date?: number }): Flow<SnapshotInfo> {
   yield* settle(image);
   const { header, snapshots, store } = image.volume;
   if (snapshots.length >= MAX_SNAPSHOTS) {
@@ -41,7 +47,7 @@ export function* createSnapshot(image: Qcow2Image, options: { name: string; date
     tableBytes: 0,
     more: new Uint8Array(0),
   };
-  yield* move(image, { ...current(image), snapshots: [...snapshots, snapshot] });
+  yield* image.move({ ...image.state, snapshots: [...snapshots, snapshot] });
   return listSnapshots(image)[snapshots.length];
 }
 
@@ -52,7 +58,7 @@ export function* applySnapshot(image: Qcow2Image, idOrName: string): Flow {
   const { l1Position, l1Size, diskSize = header.size } = findSnapshot(store, snapshots, idOrName);
   const size = Math.floor(diskSize / SECTOR) * SECTOR;
   const entries = Math.max(l1Size, l1Entries({ ...header, size }));
-  yield* move(image, { size, l1: { position: l1Position, size: l1Size, entries }, snapshots });
+  yield* image.move({ size, l1: { position: l1Position, size: l1Size, entries }, snapshots });
 }
 
 /** Gives the space back that only the snapshot uses. @throws ParavaneError NOT_FOUND, READ_ONLY */
@@ -60,7 +66,7 @@ export function* deleteSnapshot(image: Qcow2Image, idOrName: string): Flow {
   yield* settle(image);
   const { snapshots, store } = image.volume;
   const gone = findSnapshot(store, snapshots, idOrName);
-  yield* move(image, { ...current(image), snapshots: snapshots.filter((snapshot) => snapshot !== gone) });
+  yield* image.move({ ...image.state, snapshots: snapshots.filter((snapshot) => snapshot !== gone) });
 }
 
 function* settle(image: Qcow2Image): Flow {
@@ -69,16 +75,5 @@ function* settle(image: Qcow2Image): Flow {
       file: image.volume.store.name,
     });
   }
-  yield* image.begin();
-  yield* image.volume.commit();
-}
-
-function current({ volume: { header, snapshots } }: Qcow2Image): NextState {
-  const { size, l1Position, l1Size } = header;
-  return { size, l1: { position: l1Position, size: l1Size, entries: l1Size }, snapshots };
-}
-
-function* move(image: Qcow2Image, next: NextState): Flow {
-  yield* publish(image.volume.store, image.volume.header, next);
-  yield* image.reload();
+  yield* image.settle();
 }

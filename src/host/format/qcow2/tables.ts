@@ -18,7 +18,7 @@ const PAGE_BYTES = 4096;
 const L1_CACHE = 2 ** 20;
 /** L2 of 32 GiB of them. */
 const L2_CACHE = 2 ** 22;
-/** More changed pages than this are written at once, so that memory stays bounded. */
+/** With more changed pages than this the image asks to be flushed, so that memory stays bounded. */
 const MAX_DIRTY = 256;
 
 interface DirtyPage {
@@ -75,7 +75,7 @@ export class Tables {
     return this.#dirty.size > 0;
   }
   /** So much waits in memory that it should be written. */
-  get full(): boolean {
+  get crowded(): boolean {
     return this.#dirty.size > MAX_DIRTY;
   }
 

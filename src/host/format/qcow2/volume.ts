@@ -6,10 +6,13 @@ import type { OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { Unpacker } from "./compressed.ts";
 import { Autoclear, type Header, Incompatible } from "./header.ts";
-import { corrupt } from "./io.ts";
+import { corrupt, viewOf } from "./io.ts";
 import { REFCOUNT_TABLE, Refcounts } from "./refcount.ts";
 import type { Snapshot } from "./snapshot-table.ts";
-import { Tables } from "./tables.ts";
+import { OFFSET, Tables } from "./tables.ts";
+
+/** More numbers than this that wait to be given back should be. */
+const MAX_RETIRING = 8192;
 
 /** What is open: the header, the tables, the counts, and the space on its way out. */
 export class Volume {
@@ -27,6 +30,10 @@ export class Volume {
   readonly unitBytes: number;
   readonly extended: boolean;
   backing: Block | undefined;
+  /** The dirty bit is set on disk, so that counts need not be written before the end ("Lazy refcounts"). */
+  lazy = false;
+  /** The end of the compressed data written last, where its cluster has room for more; else 0. */
+  packedEnd = 0;
   /** Clusters that what is in memory refers to no more, and those that what is durable refers to no more. */
   #retiring: number[] = [];
   #retired: number[] = [];
@@ -62,11 +69,11 @@ export class Volume {
   }
 
   get dirty(): boolean {
-    return this.tables.dirty || this.#retired.length > 0 || this.refcounts.dirty;
+    return this.tables.dirty || this.#retired.length > 0 || (!this.lazy && this.refcounts.dirty);
   }
   /** So much waits in memory that it should be written. */
-  get full(): boolean {
-    return this.tables.full || this.#retiring.length > 8192;
+  get crowded(): boolean {
+    return this.tables.crowded || this.#retiring.length > MAX_RETIRING;
   }
 
   /** One reference less to each of `count` clusters from store byte `position`, once that is durable. */
@@ -81,6 +88,8 @@ export class Volume {
     if (list.length > 0) this.unpacker.forget();
     for (let i = 0; i < list.length; i += 2) {
       yield* refcounts.release(list[i], list[i + 1]);
+      const packed = Math.floor(this.packedEnd / clusterBytes);
+      if (packed >= list[i] && packed < list[i] + list[i + 1]) this.packedEnd = 0;
       if (!store.releases) continue;
       for (let cluster = list[i]; cluster < list[i] + list[i + 1]; cluster++) {
         if ((yield* refcounts.get(cluster)) > 0) continue;
@@ -89,7 +98,7 @@ export class Volume {
         if (length > 0) yield* wait(store.discard(position, length));
       }
     }
-    yield* refcounts.write();
+    if (!this.lazy) yield* refcounts.write();
     yield* this.tables.stage();
   }
 
@@ -98,7 +107,7 @@ export class Volume {
     this.#retiring = [];
   }
 
-  /** Makes all that waits in memory durable, in order. */
+  /** Makes all that waits in memory durable, in order. Only for work on the whole image: nothing else is under way. */
   *commit(): Flow {
     if (this.data) yield* wait(this.data.flush());
     yield* this.stage();
@@ -108,11 +117,36 @@ export class Volume {
     this.release();
   }
 
+  /** The same, and the counts too, so that the whole image is on disk as it is. */
+  *settle(): Flow {
+    yield* this.commit();
+    yield* this.stage();
+    yield* this.refcounts.write();
+    yield* wait(this.store.flush());
+  }
+
   /** The data store, or the image's own, has grown. */
   grown(): void {
     const { mapper } = this.tables;
     mapper.limit = Math.ceil(this.store.size / this.clusterBytes) * this.clusterBytes;
     mapper.dataEnd = this.target.size;
+  }
+
+  /** Right after the mapper found something wrong: what. */
+  fault(): ParavaneError {
+    const { tables, l1, store, clusterBytes } = this;
+    const { mapper } = tables;
+    const target = mapper.stopPosition;
+    const cluster = Math.floor(mapper.stopOffset / clusterBytes);
+    const index = Math.floor(cluster / tables.perTable);
+    const what = `points at byte ${target}, where nothing of the kind can be, or contradicts itself`;
+    const page = mapper.pageAt(mapper.topKey(index * 8));
+    const entry = page < 0 ? 0n : viewOf(mapper.memory).getBigUint64(page + ((index * 8) % 4096));
+    const table = Number(entry & OFFSET);
+    if (page < 0 || table === target)
+      return corrupt(store, "L1 table", l1.position + index * 8, `entry ${index} ${what}`);
+    const slot = cluster % tables.perTable;
+    return corrupt(store, "L2 table", table + slot * tables.entryBytes, `entry ${slot} ${what}`);
   }
 
   /** @throws CORRUPT where no L2 table can be */

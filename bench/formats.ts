@@ -8,31 +8,33 @@ import { createFile, openFile } from "../src/node.ts";
 import { randomFrom } from "./fixture/random.ts";
 import { table } from "./tables.ts";
 
-/** What reading through a format costs, against the same bytes through a raw image, in one process. */
+/** What reading through a format costs, in one process, everything in the host's page cache. Medians of the rounds. */
 export interface FormatCost {
   name: string;
-  /** Nanoseconds per 4 KiB, random, one and 32 a batch; per MiB, in order. Medians of the rounds. */
-  single: number;
-  batch: number;
-  sequential: number;
-  /** Each of those over raw's of the same round, the median. */
-  ratios: [single: number, batch: number, sequential: number];
+  /** For 4 KiB at random, one and 32 a batch, and for 1 MiB in order. */
+  works: {
+    nanoseconds: number;
+    /** Over the same bytes from a raw image. */
+    ofRaw: number;
+    /** Over the same places of the image's own file, taken for a raw image: what the mapping alone costs. */
+    ofOwnFile: number;
+  }[];
 }
 
 const SIZE = 256 * 2 ** 20;
 const MiB = 2 ** 20;
 const KINDS: [name: string, options: Record<string, unknown>][] = [
   ["raw", { format: "raw" }],
+  ["vhd, fixed", { format: "vhd", subformat: "fixed" }],
   ["vhd, dynamic", { format: "vhd" }],
   ["vhdx, dynamic", { format: "vhdx" }],
   ["qcow2", { format: "qcow2" }],
   ["qcow2, subclusters", { format: "qcow2", extendedL2: true }],
 ];
 
-/** Whole images in the host's page cache, so that nothing but copying hides the mapping. */
 export async function formatBenches(quick: boolean): Promise<FormatCost[]> {
   const folder = mkdtempSync(join(tmpdir(), "paravane-bench-"));
-  const disks: Disk[] = [];
+  const subjects: Subject[] = [];
   try {
     for (const [i, [, options]] of KINDS.entries()) {
       const path = join(folder, String(i));
@@ -44,45 +46,73 @@ export async function formatBenches(quick: boolean): Promise<FormatCost[]> {
         await writeBytes(disk, at, bytes);
       }
       await disk.close();
-      disks.push(await openFile(path, { format: options.format as string, readOnly: true }));
+      const image = await openFile(path, { format: options.format as string, readOnly: true });
+      const file = await openFile(path, { format: "raw", readOnly: true });
+      subjects.push({ image, file, positions: await positionsOf(image) });
     }
     const plain = openSync(join(folder, "0"), "r");
     try {
-      return measure(disks, plain, quick ? 5 : 21);
+      return measure(subjects, plain, quick ? 5 : 21);
     } finally {
       closeSync(plain);
     }
   } finally {
-    for (const disk of disks) await disk.close();
+    for (const { image, file } of subjects) await Promise.all([image.close(), file.close()]);
     rmSync(folder, { recursive: true });
   }
 }
 
-type Work = (disk: Disk) => number;
-
-function measure(disks: readonly Disk[], plain: number, rounds: number): FormatCost[] {
-  const works: Work[] = [batches(1, 4096, 8192), batches(32, 4096, 8192), batches(1, MiB, SIZE / MiB)];
-  // [work][disk] → times of the rounds; the last "disk" is the host's file without us.
-  const times = works.map(() => [...disks, null].map(() => [] as number[]));
-  for (let round = -2; round < rounds; round++) {
-    for (const [w, work] of works.entries()) {
-      for (const [d, disk] of disks.entries()) {
-        const spent = work(disk);
-        if (round >= 0) times[w][d].push(spent);
-      }
-      const spent = w === 2 ? readPlain(plain, MiB, SIZE / MiB) : readPlain(plain, 4096, 8192);
-      if (round >= 0) times[w][disks.length].push(spent);
-    }
-  }
-  const names = [...KINDS.map(([name]) => name), "(readSync, no disk)"];
-  return names.map((name, d) => {
-    const [single, batch, sequential] = works.map((_, w) => median(times[w][d]));
-    const ratios = works.map((_, w) => median(times[w][d].map((time, i) => time / times[w][0][i])));
-    return { name, single, batch, sequential, ratios: ratios as [number, number, number] };
-  });
+interface Subject {
+  image: Disk;
+  /** The same file as a raw image. */
+  file: Disk;
+  /** Where in it each 4 KiB of the image is. */
+  positions: Float64Array;
 }
 
-/** Nanoseconds per request of `count` reads, `depth` a batch; random when smaller than a MiB. */
+async function positionsOf(image: Disk): Promise<Float64Array> {
+  const positions = new Float64Array(SIZE / 4096);
+  for (let at = 0; at < SIZE; ) {
+    const [{ position, length }] = await image.places(at, SIZE - at);
+    for (let done = 0; done < length; done += 4096) positions[(at + done) / 4096] = position! + done;
+    at += length;
+  }
+  return positions;
+}
+
+/** Nanoseconds per request; with positions, of those. */
+type Work = (disk: Disk, positions?: Float64Array) => number;
+
+function measure(subjects: readonly Subject[], plain: number, rounds: number): FormatCost[] {
+  const works: Work[] = [batches(1, 4096, 8192), batches(32, 4096, 8192), batches(1, MiB, SIZE / MiB)];
+  // [work][subject] → times of the rounds; one more subject is the host's file without us.
+  const none = () => works.map(() => [...subjects, null].map((): number[] => []));
+  const [through, own] = [none(), none()];
+  for (let round = -2; round < rounds; round++) {
+    for (const [w, work] of works.entries()) {
+      for (const [s, { image, file, positions }] of subjects.entries()) {
+        const [mapped, unmapped] = [work(image), work(file, positions)];
+        if (round < 0) continue;
+        through[w][s].push(mapped);
+        own[w][s].push(unmapped);
+      }
+      const spent = w === 2 ? readPlain(plain, MiB, SIZE / MiB) : readPlain(plain, 4096, 8192);
+      if (round < 0) continue;
+      through[w][subjects.length].push(spent);
+      own[w][subjects.length].push(spent);
+    }
+  }
+  return [...KINDS.map(([name]) => name), "(readSync, no disk)"].map((name, s) => ({
+    name,
+    works: works.map((_, w) => ({
+      nanoseconds: median(through[w][s]),
+      ofRaw: median(through[w][s].map((time, i) => time / through[w][0][i])),
+      ofOwnFile: median(through[w][s].map((time, i) => time / own[w][s][i])),
+    })),
+  }));
+}
+
+/** `count` reads, `depth` a batch; random when smaller than a MiB. */
 function batches(depth: number, length: number, count: number): Work {
   const memory = new Uint8Array(depth * length);
   const batch = Array.from({ length: depth }, (_, i) => {
@@ -90,12 +120,14 @@ function batches(depth: number, length: number, count: number): Work {
     request.segments.push(i * length, length);
     return request;
   });
-  return (disk) => {
+  const identity = Float64Array.from({ length: SIZE / 4096 }, (_, i) => i * 4096);
+  return (disk, positions = identity) => {
     const random = randomFrom(7);
     const start = process.hrtime.bigint();
     for (let done = 0; done < count; done += depth) {
       for (let i = 0; i < depth; i++) {
-        batch[i].offset = length < MiB ? random(SIZE / length) * length : (done + i) * length;
+        const index = length < MiB ? random(SIZE / length) : ((done + i) * length) / 4096;
+        batch[i].offset = positions[index];
       }
       if (disk.submit(batch)) throw new Error("a file that is synchronous was waited for");
       if (batch[0].status !== Status.Ok) throw batch[0].error;
@@ -121,10 +153,23 @@ function median(list: readonly number[]): number {
 
 export function formatTable(costs: readonly FormatCost[]): string {
   const per = (ns: number) => (ns >= 1e5 ? `${(ns / 1e3).toFixed(0)} µs` : `${ns.toFixed(0)} ns`);
-  const rows = costs.map(({ name, single, batch, sequential, ratios }) => [
+  const rows = costs.map(({ name, works }) => [
     name,
-    ...[single, batch, sequential].flatMap((ns, i) => [per(ns), `${ratios[i].toFixed(2)}×`]),
+    ...works.flatMap(({ nanoseconds, ofRaw, ofOwnFile }) => [
+      per(nanoseconds),
+      `${ofRaw.toFixed(2)}×`,
+      `${ofOwnFile.toFixed(2)}×`,
+    ]),
   ]);
-  const head = ["reads through a format", "4 KiB, depth 1", "of raw", "depth 32", "of raw", "1 MiB in order", "of raw"];
+  const ratios = ["of raw", "of own file"];
+  const head = [
+    "reads through a format",
+    "4 KiB, one",
+    ...ratios,
+    "32 a batch",
+    ...ratios,
+    "1 MiB in order",
+    ...ratios,
+  ];
   return table([head, ...rows]);
 }

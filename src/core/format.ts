@@ -66,6 +66,8 @@ export interface Image {
   readonly mapper: Mapper;
   /** Where data extents are, when that is another store than the image's own. Whoever drives the image closes it. */
   readonly data?: Store;
+  /** What the store holds no bytes of was never written: holes of the store are holes of the disk. */
+  readonly sparse?: boolean;
   /** Metadata waits in memory for `stage` or `sync`. */
   readonly dirty: boolean;
   /** So much of it that it should be written before more is changed. */

@@ -25,6 +25,11 @@ export interface Store {
   flush(): Later<void>;
   /** Makes the range read as zeros, releasing space where the host can. */
   discard(position: number, length: number): Later<void>;
+  /**
+   * Absent when the store cannot tell. Of the bytes from `position` on, how many of the next `length` are all kept, or are a
+   * hole that reads as zeros; at least one.
+   */
+  extent?(position: number, length: number): { hole: boolean; length: number };
   /** Truncates, or extends with zeros. */
   resize(size: number): Later<void>;
   /** Releases the store; does not flush. Idempotent. */

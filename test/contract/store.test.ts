@@ -9,6 +9,7 @@ import type { Store } from "../../src/core/store.ts";
 import { readBytes, writeBytes } from "../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { FileStore } from "../../src/host/store/file.ts";
+import { fileHoles } from "../../src/host/store/file-holes.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
 import { LateStore } from "../support/stores.ts";
 
@@ -25,15 +26,15 @@ interface StoreCase {
   synchronous: boolean;
 }
 
-function file(name: string, async: boolean): StoreCase {
+function file(name: string, async: boolean, holes = true): StoreCase {
   return {
     name,
     synchronous: !async,
-    make: () => new FileStore(path(), { create: true, async }),
+    make: () => new FileStore(path(), { create: true, async, holes }),
     readOnly(content) {
       const at = path();
       fs.writeFileSync(at, content);
-      return new FileStore(at, { readOnly: true, async });
+      return new FileStore(at, { readOnly: true, async, holes });
     },
   };
 }
@@ -48,6 +49,8 @@ const STORES: StoreCase[] = [
   },
   file("file", false),
   file("file, asynchronous", true),
+  file("file, no holes", false, false),
+  file("file, asynchronous, no holes", true, false),
   {
     name: "late",
     synchronous: false,
@@ -159,6 +162,28 @@ describe.each(STORES)("$name", ({ make, readOnly, synchronous }) => {
     same(await read(store, 0, 1000), pattern(300_000).subarray(0, 1000));
     same(await read(store, 1000, 200_000), new Uint8Array(200_000));
     same(await read(store, 201_000, 99_000), pattern(300_000).subarray(201_000));
+    await store.close();
+  });
+
+  test("calls nothing a hole that holds something", async () => {
+    const store = make();
+    if (!store.extent) return;
+    await write(store, 0, pattern(70_000));
+    await write(store, 2 ** 21 + 4097, pattern(5000));
+    await store.resize(2 ** 22 + 3);
+    await store.discard(8192, 40_000);
+    const bytes = await read(store, 0, store.size);
+    for (const start of [0, 1, 8191, 2 ** 21, store.size - 1]) {
+      for (let at = start; at < store.size; ) {
+        const { hole, length } = store.extent(at, store.size - at);
+        expect(length).toBeGreaterThan(0);
+        expect(at + length).toBeLessThanOrEqual(store.size);
+        if (hole) expect(bytes.subarray(at, at + length).every((byte) => byte === 0)).toBe(true);
+        at += length;
+      }
+    }
+    expect(store.extent(100, 7).length).toBe(7);
+    expect(await code(() => store.extent!(store.size - 1, 2))).toBe("OUT_OF_RANGE");
     await store.close();
   });
 
@@ -322,6 +347,37 @@ describe("files", () => {
     }
   });
 });
+
+/** Is the optional package there that reaches the host's calls for holes? A miss in CI is a failure. */
+const native = fileHoles() !== null;
+test.skipIf(!native && !process.env.CI)(
+  "a file's holes are found and punched (needs the package koffi, Linux)",
+  async () => {
+    expect(native).toBe(true);
+    for (const async of [false, true]) {
+      const at = path();
+      const store = new FileStore(at, { create: true, async });
+      expect(store.releases).toBe(true);
+      await store.resize(64 << 20);
+      expect(store.extent(0, 64 << 20)).toEqual({ hole: true, length: 64 << 20 });
+      await write(store, 32 << 20, pattern(1 << 20, 1));
+      expect(store.extent(0, 64 << 20)).toEqual({ hole: true, length: 32 << 20 });
+      expect(store.extent((32 << 20) + 5, 64)).toEqual({ hole: false, length: 64 });
+      await store.flush();
+      const before = fs.statSync(at).blocks;
+      await store.discard(32 << 20, 1 << 20);
+      await store.flush();
+      expect(fs.statSync(at).blocks).toBeLessThan(before - 1024);
+      store.close();
+      // Through a disk: a hole of the file is a run of zeros that is not read.
+      const disk = await openDisk(new FileStore(at, { async }), { format: "raw" });
+      expect(await disk.places(0, disk.size)).toEqual([
+        { kind: "zero", length: 64 << 20, depth: 0, position: 0, store: at },
+      ]);
+      await disk.close();
+    }
+  },
+);
 
 test("memory takes space only for what was written", async () => {
   const store = new MemoryStore(2 ** 40);

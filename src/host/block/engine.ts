@@ -209,7 +209,7 @@ export class Engine implements Block, AsyncCloseable {
     if (this.#exclusive) return this.#exclusive.then(() => this.places(offset, length));
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
     const inside = Math.min(length, this.size - offset);
-    return run(placesOf(this.image, this.#lock, this.#data.name, this.#backing.block, offset, inside));
+    return run(placesOf(this.image, this.#lock, this.#data, this.#backing.block, offset, inside));
   }
 
   /** Writes metadata that has piled up; why that failed, or null. */

@@ -2,6 +2,7 @@ import type { Block } from "../../core/block.ts";
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, wait } from "../../core/flow.ts";
 import { ExtentKind, type Image, type Mapper, MapStop } from "../../core/format.ts";
+import type { Store } from "../../core/store.ts";
 import type { Lock } from "./lock.ts";
 
 /** A run of a disk's bytes that are kept in the same way. */
@@ -9,13 +10,13 @@ export interface Place {
   /** Bytes. */
   length: number;
   /**
-   * `zero` reads as zeros because the image says so; `hole` because neither the image nor anything behind it has it;
+   * `zero` reads as zeros because the image, or a hole of its file, says so; `hole` because neither the image nor anything behind it has it;
    * `packed` is stored compressed. `backing` is only seen where the parent has not been asked.
    */
   kind: "data" | "zero" | "hole" | "packed" | "backing";
   /** 0: in the image itself; 1: in its parent; and so on. */
   depth: number;
-  /** For `data`: the byte in the store of that name. */
+  /** For `data`, and holes of the file: the byte in the store of that name. */
   position?: number;
   store?: string;
 }
@@ -49,15 +50,17 @@ function placesFrom(mapper: Mapper, store: string, hasBacking: boolean): Place[]
 
 /** So many metadata pages for one answer mean a defect. */
 const MAX_LOADS = 1000;
+/** Extents of the store in one answer. */
+const MAX_EXTENTS = 1024;
 
 /**
  * Where the bytes from `offset` on are, without reading them: a list that covers a first part of the range.
- * @param store the name of what holds the data
+ * @param store what holds the data
  */
 export function* placesOf(
   image: Image,
   lock: Lock,
-  store: string,
+  store: Store,
   backing: Block | undefined,
   offset: number,
   length: number,
@@ -71,7 +74,8 @@ export function* placesOf(
     mapper.setRange(0, offset, length, false);
     const stop = mapper.resolve(1);
     if (mapper.extentCount > 0) {
-      const list = placesFrom(mapper, store, backing !== undefined);
+      const stored = placesFrom(mapper, store.name, backing !== undefined);
+      const list = image.sparse && store.extent ? withHoles(stored, store) : stored;
       return backing ? yield* behind(list, offset, backing) : list;
     }
     if (stop === MapStop.Corrupt) throw image.fault();
@@ -79,6 +83,25 @@ export function* placesOf(
     loads++;
   }
   throw new ParavaneError("IO", "the disk's map makes no progress", { offset });
+}
+
+/** Takes holes of the store out of what is stored there. The list may end early. */
+function withHoles(list: readonly Place[], store: Store): Place[] {
+  const whole: Place[] = [];
+  for (const place of list) {
+    for (let done = 0; done < place.length; ) {
+      if (whole.length >= MAX_EXTENTS) return whole;
+      if (place.position === undefined) {
+        whole.push(place);
+        break;
+      }
+      const position = place.position + done;
+      const { hole, length } = store.extent!(position, place.length - done);
+      whole.push({ ...place, length, kind: hole ? "zero" : "data", position });
+      done += length;
+    }
+  }
+  return whole;
 }
 
 /** A block that can say where its bytes are. */

@@ -31,6 +31,7 @@ class RawImage implements Image {
   size: number;
   readonly mapper: CoreMapper;
   readonly dirty = false;
+  readonly sparse = true;
   readonly #store: Store;
 
   constructor(store: Store) {

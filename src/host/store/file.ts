@@ -4,6 +4,7 @@ import { type ErrorCode, ParavaneError } from "../../core/error.ts";
 import type { Later } from "../../core/flow.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
+import { fileHoles } from "./file-holes.ts";
 
 export interface FileStoreOptions {
   readOnly?: boolean;
@@ -15,6 +16,8 @@ export interface FileStoreOptions {
   async?: boolean;
   /** False: `flush` does nothing, so a power cut may lose anything. For a file that is of no use before it is whole. */
   durable?: boolean;
+  /** False: holes are neither found nor punched, even where the host's calls for it can be reached. */
+  holes?: boolean;
 }
 
 /** Most segments handed to one system call (Linux: IOV_MAX is 1024). */
@@ -30,10 +33,11 @@ export class FileStore implements Store {
   readonly identity: string;
   readonly modified: number;
   readonly readOnly: boolean;
-  readonly releases = false; // Node has no call that punches holes
   readonly #fd: number;
   readonly #io: Transfers;
   readonly #durable: boolean;
+  /** The calls for holes, unless this file has none. */
+  #holes: boolean;
   #size: number;
   #closed = false;
 
@@ -58,12 +62,17 @@ export class FileStore implements Store {
     }
     this.identity = `${stat.dev}:${stat.ino}`;
     this.modified = stat.mtimeMs / 1000;
+    this.#holes = (options.holes ?? true) && stat.isFile();
     this.#size = stat.isFile() ? stat.size : deviceSize(this.#fd);
     this.#io = options.async ? new PoolTransfers(this.#fd) : new DirectTransfers(this.#fd);
   }
 
   get size(): number {
     return this.#size;
+  }
+
+  get releases(): boolean {
+    return this.#holes && fileHoles() !== null;
   }
 
   readv(position: number, memory: Uint8Array, segments: SegmentList): Later<void> {
@@ -88,9 +97,27 @@ export class FileStore implements Store {
 
   discard(position: number, length: number): Later<void> {
     this.#check(position, length, this.#size, true);
+    if (length > 0 && this.releases) {
+      if (fileHoles()!.punch(this.#fd, position, length)) return;
+      // The file system has no holes: zeros, from now on.
+      this.#holes = false;
+    }
     const zeros = new SegmentList();
     for (let done = 0; done < length; done += ZEROS.length) zeros.push(0, Math.min(ZEROS.length, length - done));
     return this.writev(position, ZEROS, zeros);
+  }
+
+  extent(position: number, length: number): { hole: boolean; length: number } {
+    this.#check(position, length, this.#size);
+    const holes = this.#holes ? fileHoles() : null;
+    if (!holes) return { hole: false, length };
+    const data = holes.nextData(this.#fd, position);
+    if (data === position) {
+      const end = holes.nextHole(this.#fd, position);
+      return { hole: false, length: end > position ? Math.min(length, end - position) : length };
+    }
+    // -1: nothing but a hole to the end.
+    return { hole: true, length: data > position ? Math.min(length, data - position) : length };
   }
 
   resize(size: number): Later<void> {

@@ -80,6 +80,15 @@ export class MemoryStore implements Store {
     });
   }
 
+  extent(position: number, length: number): { hole: boolean; length: number } {
+    this.#check(position, length, this.#size);
+    const hole = (at: number) => !this.#chunks.has(Math.floor(at / CHUNK));
+    const first = hole(position);
+    let end = (Math.floor(position / CHUNK) + 1) * CHUNK;
+    while (end < position + length && hole(end) === first) end += CHUNK;
+    return { hole: first, length: Math.min(end - position, length) };
+  }
+
   resize(size: number): void {
     this.#check(size, 0, Number.MAX_SAFE_INTEGER, true);
     if (size < this.#size) {

@@ -110,3 +110,39 @@ test("the sector bitmap entries of a disk without a parent say nothing, whatever
   const again = await openDisk(odd);
   for (const block of [4095, 4096]) expect((await readBytes(again, block * MiB, 1))[0]).toBe(7);
 });
+
+test("two blocks in one place, far apart in the table: nothing is written, for it would change the other", async () => {
+  const store = new KeptStore();
+  const disk = await createDisk(store, { format: "vhdx", size: 5 * 2 ** 30, blockSize: MiB });
+  for (const block of [0, 3000]) await writeBytes(disk, block * MiB, new Uint8Array(512).fill(block & 255));
+  await disk.close();
+  const shared = edited(store, (_bytes, view) => view.setUint32(BAT + 3000 * 8, view.getUint32(BAT, true), true));
+  const before = contentOf(shared);
+  const again = await openDisk(shared);
+  const refusal = { code: "CORRUPT", context: { structure: "block allocation table", offset: BAT + 3000 * 8 } };
+  for (const at of [0, 3000 * MiB, MiB]) {
+    await expect(writeBytes(again, at, new Uint8Array(512))).rejects.toMatchObject(refusal);
+  }
+  await again.close();
+  expect(Buffer.compare(contentOf(shared), before)).toBe(0);
+});
+
+test("a block partly there whose chunk has no sector bitmap is found", async () => {
+  const parent = await image();
+  const identity = String((await openDisk(parent, { readOnly: true })).describe().dataWriteGuid);
+  const store = new KeptStore();
+  const backing = await openDisk(parent, { readOnly: true });
+  const options = { format: "vhdx", size: 5 * 2 ** 30, blockSize: MiB, parent: { path: "x", identity } };
+  const disk = await createDisk(store, { ...options, backing });
+  for (const block of [4000, 4100]) await writeBytes(disk, block * MiB, new Uint8Array(512));
+  await disk.close();
+  expect(now(checkVhdx(store))).toMatchObject({ corruptions: 0, leaks: 0 });
+  for (const [bitmap, block] of [
+    [4096, 4000],
+    [8193, 4101],
+  ]) {
+    const odd = edited(store, (_bytes, view) => view.setUint32(BAT + bitmap * 8, 0, true));
+    const message = expect.stringMatching(new RegExp(`^entry ${block} .*no sector bitmap`));
+    expect(now(checkVhdx(odd)).problems[0]).toMatchObject({ kind: "structure", message });
+  }
+});

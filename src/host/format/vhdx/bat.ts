@@ -45,6 +45,10 @@ export class BatLayout {
   bitmapEntry(block: number): number {
     return (Math.floor(block / this.chunkRatio) + 1) * (this.chunkRatio + 1) - 1;
   }
+  /** Whose entry it is, which may be past the disk's end; -1: a sector bitmap's. */
+  blockOf(entry: number): number {
+    return this.isBitmapEntry(entry) ? -1 : entry - Math.floor(entry / (this.chunkRatio + 1));
+  }
   isBitmapEntry(entry: number): boolean {
     return entry % (this.chunkRatio + 1) === this.chunkRatio;
   }

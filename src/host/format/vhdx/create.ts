@@ -1,14 +1,14 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { CreateOptions, NewParent } from "../../../core/format.ts";
+import type { CreateOptions, Measure, NewParent } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { BatLayout, ENTRY_BYTES, entryOf, State } from "./bat.ts";
+import { BatLayout, BITMAP_BYTES, ENTRY_BYTES, entryOf, State } from "./bat.ts";
 import { newGuid } from "./guid.ts";
 import { buildFileIdentifier, writeNewHeaders } from "./header.ts";
 import { alignUp, MiB, write } from "./io.ts";
-import { buildLocator } from "./locator.ts";
-import { buildMetadata, MAX_BLOCK, MAX_SIZE, MIN_BLOCK } from "./metadata.ts";
-import { buildRegionTable, REGION_TABLES } from "./regions.ts";
+import { locatorOf } from "./locator.ts";
+import { buildMetadata, MAX_BLOCK, MAX_SIZE, MIN_BLOCK, type NewMetadata } from "./metadata.ts";
+import { buildRegionTable, REGION_TABLES, type Region } from "./regions.ts";
 
 interface VhdxCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed" (every block has its place from the start). */
@@ -27,8 +27,20 @@ const KNOWN = "subformat, blockSize, logicalSectorSize, physicalSectorSize, logS
 /** Bytes of the table written at a time. */
 const TABLE_RUN = MiB;
 
-/** Writes header section, log, metadata, table and, when fixed, the blocks, each a multiple of 1 MiB, in this order. */
-export function* createVhdx(store: Store, options: CreateOptions): Flow {
+/** Where things go in a new image, in this order, each a multiple of 1 MiB. */
+interface Plan {
+  disk: Omit<NewMetadata, "diskId" | "locator">;
+  parent: NewParent | undefined;
+  bat: BatLayout;
+  log: { offset: number; length: number };
+  metadata: Region;
+  table: Region;
+  /** Where blocks begin. */
+  payload: number;
+}
+
+/** @throws ParavaneError INVALID */
+function plan(options: CreateOptions): Plan {
   const { size: wanted, subformat = "dynamic", blockSize, ...more } = options as VhdxCreateOptions;
   const { logicalSectorSize = 512, physicalSectorSize = 4096, logSize = MiB, parent, ...rest } = more;
   const [unknown] = Object.keys(rest);
@@ -51,28 +63,26 @@ export function* createVhdx(store: Store, options: CreateOptions): Flow {
   if (!Number.isSafeInteger(block) || block < MIN_BLOCK || block > MAX_BLOCK || block & (block - 1)) {
     throw invalid(`a VHDX block cannot be ${block} bytes`, `Give a power of two from ${MIN_BLOCK} to ${MAX_BLOCK}`);
   }
-
   const fixed = subformat === "fixed";
   if (fixed && parent) throw invalid("a fixed VHDX has no parent", "Leave the subformat or the parent out");
+
   const bat = layout(block);
   const log = { offset: MiB, length: logSize };
   const metadata = { name: "metadata region", position: log.offset + log.length, length: MiB };
   // Room for the last chunk's bitmap entry too, as in a differencing disk, so that its parent can become one.
   const length = alignUp(Math.max(1, bat.entries) * ENTRY_BYTES, MiB);
   const table = { name: "block allocation table", position: metadata.position + metadata.length, length };
-  const payload = table.position + table.length;
-  yield* wait(store.resize(payload + (fixed ? bat.payloadBlocks * block : 0)));
-  if (fixed) yield* writeFixedTable(store, table.position, bat, payload, block);
-  const disk = {
-    size,
-    blockSize: block,
-    fixed,
-    diskId: newGuid(),
-    logicalSectorSize,
-    physicalSectorSize,
-    locator: parent && locatorOf(parent),
-  };
-  yield* write(store, metadata.position, buildMetadata(disk));
+  const disk = { size, blockSize: block, fixed, logicalSectorSize, physicalSectorSize };
+  return { disk, parent, bat, log, metadata, table, payload: table.position + table.length };
+}
+
+export function* createVhdx(store: Store, options: CreateOptions): Flow {
+  const { disk, parent, bat, log, metadata, table, payload } = plan(options);
+  const locator = parent && locatorOf(parent, store.name);
+  const { blockSize, fixed } = disk;
+  yield* wait(store.resize(payload + (fixed ? bat.payloadBlocks * blockSize : 0)));
+  if (fixed) yield* writeFixedTable(store, table.position, bat, payload, blockSize);
+  yield* write(store, metadata.position, buildMetadata({ ...disk, diskId: newGuid(), locator }));
   const regions = buildRegionTable(table, metadata);
   for (const position of REGION_TABLES) yield* write(store, position, regions);
   yield* writeNewHeaders(store, log);
@@ -81,14 +91,16 @@ export function* createVhdx(store: Store, options: CreateOptions): Flow {
   yield* write(store, 0, buildFileIdentifier("Paravane"));
 }
 
-function locatorOf({ path, absolutePath, identity = "" }: NewParent) {
-  const [relative, absolute] = /^([a-z]:)?[\\/]/i.test(path) ? [undefined, path] : [path, absolutePath];
-  const windows = (name: string) => name.replaceAll("/", "\\");
-  return buildLocator({
-    parent_linkage: `{${identity}}`,
-    ...(relative && { relative_path: windows(relative) }),
-    ...(absolute && { absolute_win32_path: windows(absolute) }),
-  });
+/** Sector bitmaps of a differencing disk are counted as if each block were in another chunk, as far as there are chunks. */
+export function measureVhdx(options: CreateOptions): Measure {
+  const { disk, parent, bat, payload } = plan(options);
+  const { blockSize, fixed } = disk;
+  const chunks = parent ? Math.ceil(bat.payloadBlocks / bat.chunkRatio) : 0;
+  return {
+    unit: blockSize,
+    bytes: (units) =>
+      payload + (fixed ? bat.payloadBlocks : units) * blockSize + Math.min(units, chunks) * BITMAP_BYTES,
+  };
 }
 
 /** Large enough for a table of one MiB, as far as that goes. */

@@ -1,6 +1,7 @@
-import type { ParavaneError } from "../../../core/error.ts";
+import type { Block } from "../../../core/block.ts";
+import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { Image, ParentReference } from "../../../core/format.ts";
+import type { Image, NewParent, ParentReference } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import type { CoreMapper } from "../../../wasm/map.ts";
 import { BITMAP_BYTES, BITMAP_PRESENT, entryOf, hasPlace, State } from "./bat.ts";
@@ -11,8 +12,10 @@ import { alignUp, MiB } from "./io.ts";
 import type { Journal } from "./journal.ts";
 import { parentReference } from "./locator.ts";
 import type { Metadata } from "./metadata.ts";
+import { empty, setParent } from "./parent.ts";
 import type { Regions } from "./regions.ts";
-import { grow } from "./resize.ts";
+import { checkSize, grow, shrink } from "./resize.ts";
+import { survey } from "./survey.ts";
 import { BlockTable } from "./table.ts";
 
 /** What `open` found out. */
@@ -27,13 +30,17 @@ export interface Layout {
 
 /** Places of zeroed blocks remembered, to be used again. */
 const MAX_SPARE = 65536;
+/**
+ * Tables of so many entries, 8 MiB, are searched for blocks in one place before the first change; in larger ones only
+ * those of one page are seen, and the rest by `check`.
+ */
+const MAX_SURVEYED = 2 ** 20;
 
 /** Fixed, dynamic and differencing disks: they differ only in what their table says. */
 export class VhdxImage implements Image {
   readonly format = "vhdx";
   readonly sectorSize: number;
   readonly zeroUnit: number;
-  readonly parent: ParentReference | undefined;
   readonly #layout: Layout;
   readonly #store: Store;
   readonly #journal: Journal;
@@ -41,6 +48,10 @@ export class VhdxImage implements Image {
   #table: BlockTable;
   /** Block → where it was before it was zeroed. Only that block goes there again: writes to it may still be under way. */
   readonly #spare = new Map<number, number>();
+  /** Bytes of the parent. */
+  #covered = 0;
+  /** The table has been looked at as a whole. */
+  #sound = false;
 
   constructor(layout: Layout) {
     const { metadata, regions, store, journal } = layout;
@@ -49,12 +60,18 @@ export class VhdxImage implements Image {
     this.#journal = journal;
     this.sectorSize = metadata.logicalSectorSize;
     this.#blockSize = this.zeroUnit = metadata.blockSize;
-    this.parent = metadata.locator && parentReference(metadata.locator);
     this.#table = new BlockTable(store, journal, regions, metadata);
   }
 
   get size(): number {
     return this.#layout.metadata.size;
+  }
+  get parent(): ParentReference | undefined {
+    const { locator } = this.#layout.metadata;
+    return locator && parentReference(locator);
+  }
+  get #hasParent(): boolean {
+    return this.#layout.metadata.hasParent;
   }
   get mapper(): CoreMapper {
     return this.#table.mapper;
@@ -100,7 +117,25 @@ export class VhdxImage implements Image {
   fault(): ParavaneError {
     return this.#table.faultAt(Math.floor(this.mapper.stopOffset / this.#blockSize));
   }
+  /** @throws ParavaneError INVALID when requests of this disk's sectors could not be passed on */
+  attach(backing: Block): void {
+    this.#covered = backing.size;
+    if (backing.sectorSize <= this.sectorSize) return;
+    throw new ParavaneError(
+      "INVALID",
+      `the parent has sectors of ${backing.sectorSize} bytes, this disk of ${this.sectorSize}`,
+      { file: this.#store.name },
+    );
+  }
+
+  /** @throws ParavaneError CORRUPT when a write to one block would change another */
   *begin(): Flow {
+    if (!this.#sound && this.#table.bat.entries <= MAX_SURVEYED) {
+      yield* survey(this.#layout, this.#table, (index, fault) => {
+        if (fault.startsWith("shares")) throw this.#table.corruptEntry(index, fault);
+      });
+      this.#sound = true;
+    }
     yield* this.#layout.headers.update({ fileWriteGuid: newGuid(), dataWriteGuid: newGuid() });
   }
   *sync(): Flow {
@@ -114,7 +149,7 @@ export class VhdxImage implements Image {
     const block = Math.floor(offset / this.#blockSize);
     const within = offset % this.#blockSize;
     const { state } = yield* this.#table.slot(block);
-    const hole = this.parent && state === State.NotPresent;
+    const hole = this.#hasParent && state === State.NotPresent;
     if (state === State.PartiallyPresent || (hole && !this.#whole(block, offset, length))) {
       yield* this.#addSectors(block, within, Math.min(length, this.#blockSize - within), state);
     } else yield* this.#addBlocks(block, offset, length);
@@ -140,7 +175,7 @@ export class VhdxImage implements Image {
     for (; next < last && this.#table.together(first, next) && !this.#spare.has(next); next++) {
       const { state, wrong } = this.#table.cachedSlot(next)!;
       if (wrong || hasPlace({ state })) break;
-      if (this.parent && state === State.NotPresent && !this.#whole(next, offset, length)) break;
+      if (this.#hasParent && state === State.NotPresent && !this.#whole(next, offset, length)) break;
     }
     const start = yield* this.#grow((next - first) * this.#blockSize);
     for (let block = first; block < next; block++) {
@@ -204,7 +239,7 @@ export class VhdxImage implements Image {
       const entry = yield* this.#table.slot(block);
       const { state } = entry;
       if (entry.wrong) break;
-      const isZero = state === State.Zero || (state === State.NotPresent && !this.parent);
+      const isZero = state === State.Zero || (state === State.NotPresent && !this.#hasParent);
       if (!isZero) {
         if (!this.#whole(block, offset, length) || (hasPlace(entry) && this.#layout.metadata.leaveAllocated)) break;
         yield* this.#table.put(block, { state: State.Zero, position: 0 });
@@ -215,11 +250,58 @@ export class VhdxImage implements Image {
     return done;
   }
 
-  /** Makes the disk larger, durably. @throws ParavaneError INVALID, UNSUPPORTED (smaller), NO_SPACE */
+  /** @throws ParavaneError INVALID, NO_SPACE */
   *resize(size: number): Flow {
-    const { metadata, regions } = yield* grow(this.#layout, size);
-    this.#layout.metadata = metadata;
-    this.#layout.regions = regions;
+    checkSize(this.#layout, size);
+    yield* this.#settle();
+    const before = this.size;
+    if (size > before) {
+      yield* this.#hideParent();
+      yield* this.#settle();
+      yield* grow(this.#layout, size, this.#covered);
+    } else if (size < before) yield* shrink(this.#layout, size);
+    this.#renew();
+    if (size >= before) return;
+    const used = yield* survey(this.#layout, this.#table, () => {});
+    if (used.end < this.#store.size) yield* this.#journal.truncate(used.end);
+    this.#spare.clear();
+  }
+
+  /** The block that the disk ends in shows zeros beyond that end once there is more of it, whatever the parent has there. */
+  *#hideParent(): Flow {
+    const within = this.size % this.#blockSize;
+    if (within === 0 || this.#covered <= this.size) return;
+    const block = Math.floor(this.size / this.#blockSize);
+    const { state, wrong } = yield* this.#table.slot(block);
+    if (wrong || (state !== State.NotPresent && state !== State.PartiallyPresent)) return;
+    yield* this.#addSectors(block, within, this.#blockSize - within, state);
+  }
+
+  /** @throws ParavaneError INVALID, NO_SPACE */
+  *setParent(parent: NewParent | undefined): Flow {
+    if (!parent && !this.parent) return;
+    yield* this.#settle();
+    yield* setParent(this.#layout, this.#table, parent);
+    this.#renew();
+  }
+
+  /** @throws ParavaneError UNSUPPORTED, for a fixed disk */
+  *empty(): Flow {
+    yield* this.#settle();
+    yield* empty(this.#layout, this.#table);
+    this.#spare.clear();
+    this.#renew();
+  }
+
+  *#settle(): Flow {
+    yield* wait(this.#store.flush());
+    yield* this.#journal.commit();
+    yield* wait(this.#store.flush());
+  }
+
+  /** After the layout has changed. */
+  #renew(): void {
+    const { regions, metadata } = this.#layout;
     this.#table = new BlockTable(this.#store, this.#journal, regions, metadata);
   }
 }

@@ -1,7 +1,7 @@
 import type { Format } from "../../../core/format.ts";
 import { checkVhdx, repairVhdx } from "./check.ts";
 import { signed } from "./crc32c.ts";
-import { createVhdx } from "./create.ts";
+import { createVhdx, measureVhdx } from "./create.ts";
 import { FILE_SIGNATURE } from "./header.ts";
 import { openVhdx } from "./open.ts";
 
@@ -12,6 +12,7 @@ export const vhdx: Format = {
   probe: (head) => (signed(head, FILE_SIGNATURE) ? 100 : 0),
   open: openVhdx,
   create: createVhdx,
+  measure: measureVhdx,
   check: checkVhdx,
   repair: repairVhdx,
 };

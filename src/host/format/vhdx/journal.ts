@@ -3,7 +3,7 @@ import type { Store } from "../../../core/store.ts";
 import { buildEntry, type Change } from "./entry.ts";
 import { NO_GUID, newGuid } from "./guid.ts";
 import type { Headers } from "./header.ts";
-import { corrupt, read, SECTOR, write } from "./io.ts";
+import { alignUp, corrupt, read, SECTOR, write } from "./io.ts";
 import { LogReader } from "./log.ts";
 import { REGION_TABLES, type Region } from "./regions.ts";
 
@@ -145,32 +145,47 @@ export class Journal {
     if (length > 0) this.#zeroed.push({ position, end });
   }
 
-  /** Changes bytes of metadata. Changes of up to `MAX_PENDING` sectors become durable together at the next `commit`. */
+  /** Changes bytes of metadata. */
   *change(position: number, bytes: Uint8Array): Flow {
     const end = position + bytes.length;
     for (let at = floor(position); at < end; at += SECTOR) {
-      let sector = this.#pending.get(at);
-      if (!sector) this.#pending.set(at, (sector = yield* this.read(at, SECTOR)));
       const from = Math.max(at, position);
-      sector.set(bytes.subarray(from - position, Math.min(at + SECTOR, end) - position), from - at);
+      const part = bytes.subarray(from - position, Math.min(at + SECTOR, end) - position);
+      let sector = this.#pending.get(at);
+      if (!sector) {
+        sector = yield* this.read(at, SECTOR);
+        if (part.every((byte, i) => byte === sector![from - at + i])) continue;
+        this.#pending.set(at, sector);
+      }
+      sector.set(part, from - at);
     }
+  }
+
+  /** The same with zeros, however many: they take no space in the entry but for the sectors that they begin and end in. */
+  *clear(position: number, length: number): Flow {
+    const end = position + length;
+    const first = Math.min(end, alignUp(position, SECTOR));
+    const last = Math.max(first, floor(end));
+    yield* this.change(position, new Uint8Array(first - position));
+    this.zero(first, last - first);
+    yield* this.change(last, new Uint8Array(end - last));
   }
 
   /**
    * Logs all changes, then makes them in place. The caller flushes the store before, so that what they point to is durable
    * (and the log entry before this one, in place, which is not replayed any more once this one is there), and after.
    *
-   * More than one entry of them are written in an order in which the file is sound after each: see `#next`.
+   * More than one entry of them are written in an order in which the file is sound after each: see `#next`. What is `whole`
+   * goes into one entry, and is known not to be much.
    */
-  *commit(): Flow {
+  *commit({ whole = false } = {}): Flow {
     for (let first = true; this.dirty; first = false) {
       if (!first) yield* wait(this.#store.flush());
-      yield* this.#commitOne();
+      yield* this.#commitOne(whole ? new Map(this.#pending) : this.#next());
     }
   }
 
-  *#commitOne(): Flow {
-    const sectors = this.#next();
+  *#commitOne(sectors: ReadonlyMap<number, Uint8Array>): Flow {
     const zeroed = this.#zeroed;
     const { logGuid } = this.#headers.current;
     const guid = logGuid === NO_GUID ? newGuid() : logGuid;

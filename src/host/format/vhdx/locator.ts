@@ -1,12 +1,15 @@
 // Parent locator (MS-VHDX 2.6.2.6): key-value pairs that name the parent of a differencing disk.
-import type { ParentReference } from "../../../core/format.ts";
+import { ParavaneError } from "../../../core/error.ts";
+import type { NewParent, ParentReference } from "../../../core/format.ts";
 import { viewOf } from "./crc32c.ts";
-import { guidAt, putGuid } from "./guid.ts";
+import { guidAt, NO_GUID, putGuid } from "./guid.ts";
 
 /** The one type that is defined: the parent is a VHDX. */
 export const VHDX_LOCATOR = "b04aefb7-d19e-4a81-b789-25b8e9445913";
 const HEADER_BYTES = 20;
 const ENTRY_BYTES = 12;
+/** Lengths are 16 bits of bytes, characters are UTF-16 (2.6.2.6.2). */
+const MAX_CHARACTERS = 0x7fff;
 
 export interface ParentLocator {
   type: string;
@@ -53,6 +56,36 @@ export function buildLocator(values: Record<string, string>): Uint8Array {
   return bytes;
 }
 
+/**
+ * The locator of a new parent. It is known again by its DataWriteGuid, `identity`.
+ * @throws ParavaneError INVALID
+ */
+export function locatorOf({ path, absolutePath, identity, format = "vhdx" }: NewParent, file: string): Uint8Array {
+  const invalid = (message: string, hint: string) => new ParavaneError("INVALID", message, { file }, { hint });
+  if (format !== "vhdx") throw invalid(`a VHDX cannot be based on ${format}`, "Its parent must be a VHDX too");
+  if (identity === undefined || !GUID.test(identity)) {
+    throw invalid(
+      "a VHDX notes its parent's DataWriteGuid, and none was given",
+      "Open the parent, and give its identity",
+    );
+  }
+  const absolute = /^([a-z]:)?[\\/]/i;
+  const windows = (name: string) => name.replaceAll("/", "\\");
+  const [near, far] = absolute.test(path) ? [undefined, path] : [path, absolutePath];
+  const values = {
+    parent_linkage: `{${identity}}`,
+    // Windows takes a bare name for nothing; it wants to see that the path is a relative one.
+    ...(near && { relative_path: windows(near.startsWith(".") ? near : `./${near}`) }),
+    ...(far && { absolute_win32_path: windows(far) }),
+  };
+  for (const value of Object.values(values)) {
+    if (value.length <= MAX_CHARACTERS) continue;
+    throw invalid(`a parent's path cannot be ${value.length} characters`, `${MAX_CHARACTERS} at most`);
+  }
+  return buildLocator(values);
+}
+const GUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
 /** How to find the parent: where the file lies in relation to this one is the likeliest still to be true. */
 export function parentReference({ values }: ParentLocator): ParentReference {
   const guid = (text: string) => text.replace(/[{}\s]/g, "").toLowerCase();
@@ -61,6 +94,8 @@ export function parentReference({ values }: ParentLocator): ParentReference {
     paths: given("relative_path", "absolute_win32_path", "volume_path"),
     format: "vhdx",
     windows: true,
-    identities: given("parent_linkage", "parent_linkage2").map(guid),
+    identities: given("parent_linkage", "parent_linkage2")
+      .map(guid)
+      .filter((identity) => GUID.test(identity) && identity !== NO_GUID),
   };
 }

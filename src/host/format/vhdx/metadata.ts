@@ -1,4 +1,5 @@
 // Metadata region (MS-VHDX 2.6): a table of items, and the items that say what disk this is.
+import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { sign, signed, viewOf } from "./crc32c.ts";
@@ -9,7 +10,7 @@ import type { Reader, Region } from "./regions.ts";
 
 const SIGNATURE = "metadata";
 /** Items come after the table. */
-const METADATA_TABLE_BYTES = 65536;
+export const METADATA_TABLE_BYTES = 65536;
 const ENTRY = { first: 32, bytes: 32 } as const;
 const MAX_ENTRIES = 2047;
 /** "Length … MUST be less than or equal to 1 MB" (2.6.1.2). */
@@ -132,6 +133,59 @@ function check(store: Store, places: Map<string, { position: number }>, metadata
   if (size > MAX_SIZE || size % logicalSectorSize) {
     throw wrong(Item.VirtualDiskSize, `is ${size} bytes, more than 64 TiB or not whole sectors`);
   }
+}
+
+/**
+ * What must change in the region so that it has that parent locator, or none: its table, the locator in a gap between the
+ * other items, and the file parameters. @param table as it is, sound @throws ParavaneError NO_SPACE
+ */
+export function withLocator(
+  store: Store,
+  region: Region,
+  table: Uint8Array,
+  locator: Uint8Array | undefined,
+): { position: number; content: Uint8Array }[] {
+  const view = viewOf(table);
+  const items: { bytes: Uint8Array; offset: number; end: number }[] = [];
+  let parameters = 0;
+  for (let i = 0; i < view.getUint16(10, true); i++) {
+    const at = ENTRY.first + i * ENTRY.bytes;
+    const guid = view.getUint32(at + 24, true) & Flag.User ? "" : guidAt(table, at);
+    const offset = view.getUint32(at + 16, true);
+    if (guid === Item.FileParameters) parameters = offset;
+    if (guid === Item.ParentLocator) continue;
+    items.push({ bytes: table.subarray(at, at + ENTRY.bytes), offset, end: offset + view.getUint32(at + 20, true) });
+  }
+  const next = new Uint8Array(METADATA_TABLE_BYTES);
+  next.set(table.subarray(0, ENTRY.first));
+  items.forEach(({ bytes }, i) => {
+    next.set(bytes, ENTRY.first + i * ENTRY.bytes);
+  });
+  const changes: { position: number; content: Uint8Array }[] = [{ position: region.position, content: next }];
+  const flags = new Uint8Array(1);
+  flags[0] = locator ? 2 : 0;
+  if (locator) {
+    let offset = METADATA_TABLE_BYTES;
+    for (const item of items.sort((a, b) => a.offset - b.offset)) {
+      if (item.offset - offset >= locator.length) break;
+      offset = Math.max(offset, alignUp(item.end, 8));
+    }
+    if (offset + locator.length > region.length || items.length === MAX_ENTRIES) {
+      const context = { file: store.name, structure: "metadata region", offset: region.position };
+      throw new ParavaneError("NO_SPACE", "the metadata region has no room for the parent locator", context);
+    }
+    const at = ENTRY.first + items.length * ENTRY.bytes;
+    const entry = viewOf(next);
+    putGuid(next, at, Item.ParentLocator);
+    entry.setUint32(at + 16, offset, true);
+    entry.setUint32(at + 20, locator.length, true);
+    entry.setUint32(at + 24, Flag.Required, true);
+    changes.push({ position: region.position + offset, content: locator });
+  }
+  viewOf(next).setUint16(10, items.length + (locator ? 1 : 0), true);
+  // Only disks that leave their blocks allocated have another flag, and they have no parent.
+  changes.push({ position: region.position + parameters + 4, content: flags });
+  return changes;
 }
 
 export interface NewMetadata {

@@ -29,6 +29,8 @@ const PAGE_SLOTS = PAGE / ENTRY_BYTES;
 /** Of the table in memory; 64 TiB of 32 MiB blocks take 16 MiB of it. */
 const TABLE_CACHE = 2 * MiB;
 const BITMAP_CACHE = MiB;
+/** No file of a disk of 64 TiB needs to be as large; memory that grows with the file's MiB is bounded by it. */
+const MAX_FILE = 2 ** 47;
 
 /**
  * The block allocation table and the sector bitmaps of one disk, of the size it has now: the map over them, whose cache
@@ -147,7 +149,7 @@ export class BlockTable {
   #misplaced(position: number, length: number): string | null {
     const end = position + length;
     if (position < MiB) return "points into the header";
-    if (end > this.#journal.end) return `points past the end, to byte ${position}`;
+    if (end > Math.min(this.#journal.end, MAX_FILE)) return `points past the end, to byte ${position}`;
     for (const region of this.#regions.all) {
       if (position < region.position + region.length && region.position < end) return `points into the ${region.name}`;
     }
@@ -174,7 +176,7 @@ export class BlockTable {
     const missing =
       entry.state === BITMAP_PRESENT ? null : `has state ${entry.state}, but block ${block} needs a bitmap`;
     const fault = missing ?? this.bitmapFault(entry);
-    if (fault !== null) throw this.#corruptEntry(index, fault);
+    if (fault !== null) throw this.corruptEntry(index, fault);
     return entry.position + this.bat.bitmapOffset(block);
   }
 
@@ -198,10 +200,10 @@ export class BlockTable {
   faultAt(block: number): ParavaneError {
     const slot = this.cachedSlot(block);
     const fault = slot && this.fault(block, slot);
-    return this.#corruptEntry(this.bat.payloadEntry(block), fault ?? "shares its place with another block");
+    return this.corruptEntry(this.bat.payloadEntry(block), fault ?? "shares its place with another block");
   }
 
-  #corruptEntry(index: number, what: string): ParavaneError {
+  corruptEntry(index: number, what: string): ParavaneError {
     const structure = "block allocation table";
     const context = { file: this.#store.name, structure, offset: this.entryPosition(index) };
     return new ParavaneError("CORRUPT", `entry ${index} of the ${structure} ${what}`, context);

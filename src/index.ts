@@ -2,7 +2,7 @@
 export { type Block, BlockRequest, Op, Status } from "./core/block.ts";
 export { type ErrorCode, type ErrorContext, ParavaneError } from "./core/error.ts";
 export type { Later } from "./core/flow.ts";
-export type { ParentReference } from "./core/format.ts";
+export type { CheckReport, NewParent, Packing, ParentReference, Problem, SnapshotInfo } from "./core/format.ts";
 export type {
   AddressSpace,
   Clock,
@@ -31,7 +31,18 @@ export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from ".
 export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";
 export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
 export { type FaultCause, type FaultRule, type FaultyBlock, withFaults } from "./host/filter/fault.ts";
+export { type BenchOptions, type BenchReport, benchDisk } from "./host/image/bench.ts";
+export { type CheckOptions, checkImage, type ImageCheck, type ImageRepair, repairImage } from "./host/image/check.ts";
+export { type CompareOptions, type CompareReport, compareDisks } from "./host/image/compare.ts";
 export { type CopyOptions, type CopyReport, copyDisk } from "./host/image/copy.ts";
+export { type CreateImageOptions, createImage } from "./host/image/create.ts";
+export { chainOf, type ImageInfo, imageInfo } from "./host/image/info.ts";
+export { type MapOptions, type MapRun, mapDisk } from "./host/image/map.ts";
+export { type Measured, type MeasureOptions, measureImage } from "./host/image/measure.ts";
+export { type Compress, type PackOptions, packDisk, packingOf } from "./host/image/pack.ts";
+export { fillDisk, type ResizeOptions, resizeDisk } from "./host/image/resize.ts";
+export { salvage } from "./host/image/salvage.ts";
+export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./host/image/snapshot.ts";
 export type { TaskOptions } from "./host/image/task.ts";
 export { MemoryStore } from "./host/store/memory.ts";
 export type { AtaRegisters } from "./hypervisor/ata-registers.ts";

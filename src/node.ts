@@ -9,6 +9,7 @@ import { sameFolder } from "./node/gate.ts";
 
 export { FileStore, type FileStoreOptions } from "./host/store/file.ts";
 export * from "./index.ts";
+export { compressor } from "./node/compress.ts";
 export { allowFolders, anyFile, sameFolder } from "./node/gate.ts";
 
 /**

@@ -240,6 +240,8 @@ export interface CheckReport {
   totalClusters: number;
   allocatedClusters: number;
   compressedClusters: number;
+  /** Of those stored, how many do not follow the one before them, where the format counts that. */
+  fragmentedClusters?: number;
   /** First byte that nothing in use reaches. */
   imageEndOffset: number;
 }

@@ -30,10 +30,10 @@ test.each([
   [["info"], /give one image/],
   [["info", "--fly", "a"], /unknown option "--fly"/],
   [["info", "--output=xml", "a"], /./],
-  [["create", "-f", "qcow2", "x"], /needs a size/],
+  [["create", "-f", "qcow2", "x"], /needs a size parameter/],
   [["create", "-f", "qcow2", "x", "12x"], /is not a size/],
   [["create", "-f", "qcow2", "-o", "fly=1", "x", "1M"], /have no option "fly"/],
-  [["create", "-f", "floppy", "x", "1M"], /no disk format "floppy"/],
+  [["create", "-f", "floppy", "x", "1M"], /Unknown file format 'floppy'/],
   [["convert", "-O", "raw", "nope", "x"], /nope/],
 ])("img %j: one clear line, exit code 1", async (args, line) => {
   const { code, stdout, stderr } = await paravane(["img", ...args], { cwd: folder });

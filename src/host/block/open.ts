@@ -90,7 +90,7 @@ export async function createDisk(store: Store, options: CreateDiskOptions): Prom
 }
 
 /** @throws ParavaneError INVALID */
-function formatNamed(name: string): Format {
+export function formatNamed(name: string): Format {
   const format = FORMATS.find((candidate) => candidate.name === name);
   if (format) return format;
   const known = FORMATS.map((candidate) => candidate.name).join(", ");
@@ -247,7 +247,7 @@ function* probed(store: Store, { onWarning }: ChainOptions): Flow<Format> {
 }
 
 /** The format that is surest of the store's first and last sector; raw, when no other claims it. */
-function* probe(store: Store): Flow<Format> {
+export function* probe(store: Store): Flow<Format> {
   const length = Math.min(512, store.size);
   const head = new Uint8Array(length);
   const tail = new Uint8Array(length);
@@ -293,7 +293,7 @@ class ImageDisk extends Engine implements Disk {
 }
 
 /** Runs a flow; the signal stops it before its next step. */
-async function drive<T>(flow: Flow<T>, signal: AbortSignal | undefined): Promise<T> {
+export async function drive<T>(flow: Flow<T>, signal: AbortSignal | undefined): Promise<T> {
   const check = () => {
     if (!signal?.aborted) return;
     throw new ParavaneError("ABORTED", "the caller gave up", {}, { cause: signal.reason });

@@ -17,12 +17,21 @@ export interface ImgVerb {
   run(given: Given, ui: Ui): Promise<number>;
 }
 
-export function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise<number> {
+export async function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise<number> {
   if (args.includes("--help") || (args.length === 1 && args[0] === "-h")) {
     ui.out(helpOf(verb));
-    return Promise.resolve(0);
+    return 0;
   }
-  return verb.run(parseOptions(verb.name, verb.options, args), ui);
+  try {
+    return await verb.run(parseOptions(verb.name, verb.options, args), ui);
+  } catch (thrown) {
+    if (process.env.PARAVANE_DEBUG) throw thrown;
+    // A wrong command line ends as a failure does, as with qemu-img.
+    ui.note(
+      thrown instanceof ParavaneError ? thrown.describe() : thrown instanceof Error ? thrown.message : `${thrown}`,
+    );
+    return verb.failure ?? 1;
+  }
 }
 
 function helpOf(verb: ImgVerb): string {

@@ -1,73 +1,177 @@
-import { randomUUID } from "node:crypto";
-import { renameSync, rmSync } from "node:fs";
-import { createDisk } from "../../../host/block/open.ts";
-import { copyDisk } from "../../../host/image/copy.ts";
-import { FileStore } from "../../../host/store/file.ts";
+import type { Disk } from "../../../host/block/open.ts";
+import { packingOf } from "../../../host/image/pack.ts";
+import { salvage } from "../../../host/image/salvage.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible, progressOf } from "./command.ts";
-import { openImage, sameFile } from "./files.ts";
-import { formatOptions, ourFormat } from "./names.ts";
-import { CACHE, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
+import { copyAll, depthOf, type Source } from "./convert-copy.ts";
+import { sameFile } from "./files.ts";
+import { formatOptions, optionHelp, ourFormat } from "./names.ts";
+import { openingOf, openNamed, withDisk } from "./open.ts";
+import { ALLOW, CACHE, cacheOf, type Given, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
+import { checkParentFormat, type GivenParent, newParent, openParent, parentPath } from "./parent.ts";
+import { SNAPSHOT, snapshotOption } from "./snapshots.ts";
+import { isDevice, makeTarget } from "./target.ts";
 
 export const convert: ImgVerb = {
   name: "convert",
   summary: "the same disk in another format",
-  usage: "[-f FMT] [-O FMT] [-o OPTIONS] [-S SIZE] [-p] SOURCE TARGET",
+  usage: "[-f FMT] [-O FMT] [-o OPTIONS] [-c] [-n] [-B PARENT -F FMT] [-l SNAPSHOT] [-p] SOURCE... TARGET",
   description: [
     "The source is only read. The target appears, and replaces an existing file, once it is whole; after a failure or Ctrl-C",
     "there is none, or the one there was before. What a source does not store is not read, and zeros are not written.",
+    "Several sources are put one after the other. With -B the target holds only what the source has and PARENT has not.",
   ].join("\n"),
   options: [
     { short: "f", value: "FMT", help: "the source's format (default: by its content)" },
     { short: "O", value: "FMT", help: "the target's: raw (default), vpc, vhdx or qcow2" },
-    { short: "o", value: "OPTIONS", help: "the target format's options, as for create" },
+    { short: "o", value: "OPTIONS", help: "the target format's options, as for create; -o help lists them" },
+    { short: "c", help: "compress; on as many processors as there are" },
+    { short: "n", help: "write into a target that exists" },
+    { long: "target-is-zero", help: "with -n: the target reads as zeros, so that they need not be written" },
+    { short: "B", value: "PARENT", help: "the target's parent" },
+    { short: "F", value: "FMT", help: "the parent's format" },
+    SNAPSHOT,
     { short: "S", value: "SIZE", help: "runs of zeros this long are left out (default 4k; 0: everything is written)" },
-    { short: "m", value: "N", help: "accepted" },
+    { long: "salvage", help: "what cannot be read becomes zeros, and is reported" },
+    { short: "m", value: "N", help: "1 to 16: accepted; as much is under way together as pays" },
     { short: "W", help: "accepted" },
     PROGRESS,
     QUIET,
-    CACHE,
+    { ...CACHE, help: "the target's: unsafe (default) flushes nothing, all others when it is whole" },
     SOURCE_CACHE,
+    ALLOW,
     SHARE,
   ],
-  examples: [["paravane img convert -p -O qcow2 disk.vhd disk.qcow2", "a VHD as qcow2, with progress"]],
+  examples: [
+    ["paravane img convert -p -O qcow2 disk.vhd disk.qcow2", "a VHD as qcow2, with progress"],
+    ["paravane img convert -c -O qcow2 disk.vhdx small.qcow2", "compressed"],
+    ["paravane img convert -l before-upgrade disk.qcow2 old.raw", "an internal snapshot as a disk of its own"],
+  ],
 
   async run(given, ui) {
-    const [from, to, ...more] = given.rest;
-    if (to === undefined || more.length > 0) {
-      throw new UsageError("give one source and one target; see: paravane img convert --help");
-    }
-    if (sameFile(from, to)) throw new UsageError("source and target are the same file");
     const format = ourFormat(lastOf(given, "O") ?? "raw");
-    const options = formatOptions(format, given.values.get("o") ?? []);
-    const sparse = sizeOf(lastOf(given, "S") ?? "4k", "-S");
-    if (options.backingFile !== undefined) throw new UsageError("a target with a parent cannot be made here yet");
-    const source = await openImage(from, { format: lastOf(given, "f"), async: true });
-    const partial = `${to}.${randomUUID().slice(0, 8)}.partial`;
-    try {
-      return await interruptible(ui, `${from} is unchanged, and no ${to} was made`, async (signal) => {
-        const store = new FileStore(partial, { create: true, async: true, durable: false });
-        try {
-          const target = await createDisk(store, { size: source.size, ...options, format, signal });
-          try {
-            await copyDisk(source, target, {
-              fresh: true,
-              sparse,
-              signal,
-              onProgress: progressOf(given, ui, "convert"),
-            });
-          } finally {
-            await target.close();
-          }
-          renameSync(partial, to);
-          return 0;
-        } finally {
-          store.close();
-          rmSync(partial, { force: true });
-        }
-      });
-    } finally {
-      await source.close();
+    if ((given.values.get("o") ?? []).some((list) => list === "help" || list === "?")) {
+      ui.out(optionHelp(format));
+      return 0;
     }
+    const asked = read(given, format);
+    const { files, to, parent, fresh } = asked;
+    const existing = given.flags.has("n");
+    const left = existing ? `${to} is partly written` : `${files[0]} is unchanged, and no ${to} was made`;
+    return interruptible(ui, left, async (signal) => {
+      const sources: Source[] = [];
+      let parentDisk: Disk | undefined;
+      try {
+        const f = lastOf(given, "f");
+        for (const file of files) {
+          const options = {
+            ...openingOf(given),
+            ...(await snapshotOption(given, file, f)),
+            async: true,
+          };
+          const opened = await openNamed(file, options);
+          const base = parent && depthOf(opened, parentPath(to, parent.name));
+          const onLoss = (offset: number, _: number, { message }: Error) => {
+            if (!asked.quiet) ui.note(`warning: error while reading offset ${offset}: ${message}`);
+          };
+          const disk = given.flags.has("salvage") ? salvage(opened, onLoss) : opened;
+          sources.push({ disk, ...(base !== undefined && { base }) });
+        }
+        const size = sources.reduce((sum, { disk }) => sum + disk.size, 0);
+        const onProgress = progressOf(given, ui, "convert");
+        const fill = async (target: Disk, reads: boolean) => {
+          if (target.size < size) throw new UsageError("output file is smaller than input file");
+          await copyAll(sources, target, {
+            fresh: reads,
+            sparse: asked.sparse,
+            compress: given.flags.has("c"),
+            signal,
+            ...(onProgress && { onProgress }),
+          });
+        };
+        if (existing) {
+          return await withDisk(openNamed(to, { format, write: true }), async (target) => {
+            if (given.flags.has("c")) packingOf(target);
+            await fill(target, fresh);
+            return 0;
+          });
+        }
+        if (parent) parentDisk = await openParent(to, parent);
+        const made = {
+          path: to,
+          format,
+          size: asked.size ?? size,
+          options: asked.options,
+          parent: parent && newParent(to, parent, parentDisk),
+          // The disk that is filled closes it.
+          openParent: parent && (() => openParent(to, parent)),
+          durable: asked.durable,
+          signal,
+        };
+        await makeTarget(made, (target) => fill(target, !parent && !isDevice(to)));
+        return 0;
+      } finally {
+        await parentDisk?.close();
+        for (const { disk } of sources) await disk.close();
+      }
+    });
   },
 };
+
+interface Asked {
+  files: string[];
+  to: string;
+  options: Record<string, unknown>;
+  size: number | undefined;
+  parent: GivenParent | undefined;
+  sparse: number;
+  fresh: boolean;
+  durable: boolean;
+  quiet: boolean;
+}
+
+/** What was asked for, as far as it can be judged before any file is opened. @throws UsageError */
+function read(given: Given, format: string): Asked {
+  const files = [...given.rest];
+  const to = files.pop();
+  if (to === undefined || files.length === 0) {
+    throw new UsageError("give a source and a target; see: paravane img convert --help");
+  }
+  if (files.some((file) => sameFile(file, to))) throw new UsageError("source and target are the same file");
+  if (files.length > 1 && given.values.has("l")) {
+    throw new UsageError("No support for concatenating multiple snapshot");
+  }
+  const { size, backingFile, backingFormat, ...options } = formatOptions(format, given.values.get("o") ?? []);
+  const existing = given.flags.has("n");
+  if (existing && given.values.has("o")) throw new UsageError("-o has no effect when skipping image creation");
+  if (existing && given.values.has("B")) throw new UsageError("-B has no effect when skipping image creation");
+  const fresh = given.flags.has("target-is-zero");
+  if (fresh && !existing) throw new UsageError("--target-is-zero requires use of -n flag");
+  const sparse = sizeOf(lastOf(given, "S") ?? "4k", "-S");
+  if (sparse % 512 !== 0 || sparse > 2 ** 24) {
+    throw new UsageError("Invalid buffer size for sparse output specified: give multiples of 512 up to 16777216, or 0");
+  }
+  const lanes = sizeOf(lastOf(given, "m") ?? "8", "-m");
+  if (lanes < 1 || lanes > 16) {
+    throw new UsageError("Invalid number of coroutines. Allowed number of coroutines is between 1 and 16");
+  }
+  if (given.flags.has("c") && given.values.has("S") && sparse === 0) {
+    throw new UsageError("-S 0 writes everything as it is, which -c does not");
+  }
+  cacheOf(given, "T");
+  const name = lastOf(given, "B") ?? (backingFile as string | undefined);
+  const F = lastOf(given, "F") ?? (backingFormat as string | undefined);
+  const parent = name === undefined ? undefined : { name, format: F };
+  if (parent) checkParentFormat(to, lastOf(given, "O") ?? "raw", parent, false);
+  return {
+    files,
+    to,
+    options,
+    size: size as number | undefined,
+    parent,
+    sparse,
+    fresh,
+    durable: (cacheOf(given, "t") ?? "unsafe") !== "unsafe",
+    quiet: given.flags.has("q"),
+  };
+}

@@ -1,12 +1,18 @@
-import { UsageError } from "../../usage.ts";
 import type { RawVerb } from "../../verb.ts";
+import { bench } from "./bench.ts";
+import { check } from "./check.ts";
 import { type ImgVerb, runImgVerb } from "./command.ts";
+import { compare } from "./compare.ts";
 import { convert } from "./convert.ts";
 import { create } from "./create.ts";
+import { dd } from "./dd.ts";
 import { info } from "./info.ts";
 import { map } from "./map.ts";
+import { measure } from "./measure.ts";
+import { resize } from "./resize.ts";
+import { snapshot } from "./snapshot.ts";
 
-const VERBS: readonly ImgVerb[] = [info, create, convert, map];
+const VERBS: readonly ImgVerb[] = [info, create, check, convert, compare, map, measure, resize, snapshot, dd, bench];
 
 function help(): string {
   return [
@@ -32,14 +38,10 @@ export const img: RawVerb = {
       return first === undefined ? 1 : 0;
     }
     const verb = VERBS.find(({ name }) => name === first);
-    try {
-      if (!verb) throw new UsageError(`unknown command "img ${first}"; see: paravane img --help`);
-      return await runImgVerb(verb, rest, ui);
-    } catch (thrown) {
-      // As qemu-img ends after a wrong command line.
-      if (!(thrown instanceof UsageError)) throw thrown;
-      ui.note(thrown.message);
+    if (!verb) {
+      ui.note(`unknown command "img ${first}"; see: paravane img --help`);
       return 1;
     }
+    return runImgVerb(verb, rest, ui);
   },
 };

@@ -1,96 +1,117 @@
 import { statSync } from "node:fs";
+import { dirname, isAbsolute, join } from "node:path";
+import type { SnapshotInfo } from "../../../core/format.ts";
 import type { Disk } from "../../../host/block/open.ts";
+import { chainOf, imageInfo } from "../../../host/image/info.ts";
+import { engineOf } from "../../../host/image/snapshot.ts";
 import { UsageError } from "../../usage.ts";
 import type { ImgVerb } from "./command.ts";
-import { openImage } from "./files.ts";
+import { infoText } from "./info-text.ts";
 import { qemuFormat } from "./names.ts";
-import { lastOf, OUTPUT, SHARE, wantsJson } from "./options.ts";
+import { openingOf, openNamed, withDisk } from "./open.ts";
+import { ALLOW, OUTPUT, SHARE, wantsJson } from "./options.ts";
 
 export const info: ImgVerb = {
   name: "info",
   summary: "what an image is: format, sizes, parent, snapshots",
-  usage: "[-f FMT] [--output human|json] FILE",
-  description: "Reads the image's metadata only. The parent is named, not opened.",
-  options: [{ short: "f", value: "FMT", help: "the image's format (default: by its content)" }, OUTPUT, SHARE],
-  examples: [["paravane img info --output json disk.qcow2", "for a script, with qemu-img's field names"]],
+  usage: "[-f FMT] [--backing-chain] [--output human|json] FILE",
+  description: [
+    "Reads the image's metadata only. The parent is named, not opened, unless --backing-chain asks for it. What qemu-img",
+    'does not tell comes last; in JSON, under "paravane".',
+  ].join("\n"),
+  options: [
+    { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
+    { long: "backing-chain", help: "also its parent, that one's, and so on; an array in JSON" },
+    OUTPUT,
+    ALLOW,
+    SHARE,
+  ],
+  examples: [
+    ["paravane img info --output json disk.qcow2", "for a script, with qemu-img's field names"],
+    ["paravane img info --backing-chain child.vhd", "and what it is based on"],
+  ],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;
     if (file === undefined || more.length > 0) throw new UsageError("give one image; see: paravane img info --help");
-    const disk = await openImage(file, { format: lastOf(given, "f"), alone: true });
-    try {
-      const facts = factsOf(disk, file);
-      ui.out(wantsJson(given) ? JSON.stringify(facts, null, 4) : human(facts));
-    } finally {
-      await disk.close();
-    }
-    return 0;
+    const chain = given.flags.has("backing-chain");
+    const json = wantsJson(given);
+    return withDisk(openNamed(file, { ...openingOf(given), alone: !chain }), async (disk) => {
+      const facts = (chain ? chainOf(disk) : [disk]).map(factsOf);
+      if (json) ui.out(JSON.stringify(chain ? facts : facts[0], null, 4));
+      else ui.out(facts.map(infoText).join("\n\n"));
+      return 0;
+    });
   },
 };
 
-/** In qemu-img's words. */
-function factsOf(disk: Disk, file: string): Record<string, unknown> {
-  const own = disk.describe();
-  const cluster = own.clusterSize ?? own.blockSize;
+export type Facts = ReturnType<typeof factsOf>;
+
+/** In qemu-img's words; what it has no word for is under "paravane". */
+function factsOf(disk: Disk) {
+  const info = imageInfo(disk);
+  const { store } = engineOf(disk);
+  const { formatSpecific, backingFile, backingFormat, bitmaps, ...rest } = info.details;
+  // As it stands in the image, which may be no path of this host.
+  const parent = (backingFile as string | undefined) ?? info.parentPaths[0];
+  const parentFormat = (backingFormat as string | undefined) ?? (info.parentFormat && qemuFormat(info.parentFormat));
+  const own = {
+    ...rest,
+    ...(bitmaps ? { bitmaps } : {}),
+    ...(info.parentPaths.length > 1 ? { parentPaths: info.parentPaths } : {}),
+    ...(info.sectorSize === 512 ? {} : { sectorSize: info.sectorSize }),
+  };
   return {
-    ...(own.snapshots ? { snapshots: (own.snapshots as Snapshot[]).map(snapshotFacts) } : {}),
-    ...(own.backingFormat === undefined ? {} : { "backing-filename-format": own.backingFormat }),
+    ...(info.snapshots.length === 0 ? {} : { snapshots: info.snapshots.map(snapshotFacts) }),
+    ...(parentFormat === undefined ? {} : { "backing-filename-format": parentFormat }),
     "virtual-size": disk.size,
-    filename: file,
-    ...(cluster === undefined ? {} : { "cluster-size": cluster }),
+    filename: store.name,
+    ...(info.clusterSize === undefined ? {} : { "cluster-size": info.clusterSize }),
     format: qemuFormat(disk.format),
-    "actual-size": statSync(file).blocks * 512,
-    ...(own.formatSpecific ? { "format-specific": own.formatSpecific } : {}),
-    ...(own.backingFile === undefined ? {} : { "backing-filename": own.backingFile }),
-    "dirty-flag": own.dirty === true,
+    "actual-size": statSync(store.name).blocks * 512,
+    ...(formatSpecific ? { "format-specific": ordered(formatSpecific as Specific) } : {}),
+    ...(parent === undefined
+      ? {}
+      : { "full-backing-filename": besides(store.name, parent), "backing-filename": parent }),
+    "dirty-flag": info.dirty,
+    ...(Object.keys(own).length === 0 ? {} : { paravane: own }),
   };
 }
 
-interface Snapshot {
-  id: string;
-  name: string;
-  date: string;
-  clockSeconds: number;
-  stateSize: number;
+interface Specific {
+  type: string;
+  data: Record<string, unknown>;
 }
 
-function snapshotFacts({ id, name, date, clockSeconds, stateSize }: Snapshot) {
-  const milliseconds = Date.parse(date);
+const ORDER = [
+  "compat",
+  "compression-type",
+  "lazy-refcounts",
+  "refcount-bits",
+  "data-file",
+  "data-file-raw",
+  "corrupt",
+];
+
+/** In qemu-img's order, which the human form shows. */
+function ordered({ type, data }: Specific): Specific {
+  const first = ORDER.filter((name) => name in data).map((name) => [name, data[name]]);
+  return { type, data: { ...Object.fromEntries(first), ...data } };
+}
+
+function besides(image: string, name: string): string {
+  const elsewhere = isAbsolute(name) || /^([a-z]:|[a-z][a-z0-9+.-]+:|\\)/i.test(name);
+  return elsewhere || dirname(image) === "." ? name : join(dirname(image), name);
+}
+
+function snapshotFacts({ id, name, date, clock, stateSize }: SnapshotInfo) {
   return {
-    "vm-clock-nsec": Math.round((clockSeconds % 1) * 1e9),
+    "vm-clock-nsec": Number(clock % 1000000000n),
     name,
-    "date-sec": Math.floor(milliseconds / 1000),
-    "date-nsec": (milliseconds % 1000) * 1e6,
-    "vm-clock-sec": Math.floor(clockSeconds),
+    "date-sec": Math.floor(date / 1000),
+    "date-nsec": Math.round((date % 1000) * 1e6),
+    "vm-clock-sec": Number(clock / 1000000000n),
     id,
     "vm-state-size": stateSize,
   };
-}
-
-function human(facts: Record<string, unknown>): string {
-  const rows: [string, unknown][] = [
-    ["image", facts.filename],
-    ["file format", facts.format],
-    ["virtual size", `${short(facts["virtual-size"] as number)} (${facts["virtual-size"]} bytes)`],
-    ["disk size", short(facts["actual-size"] as number)],
-    ["cluster_size", facts["cluster-size"]],
-    ["backing file", facts["backing-filename"]],
-    ["backing file format", facts["backing-filename-format"]],
-    ["cleanly shut down", facts["dirty-flag"] ? "no" : undefined],
-  ];
-  const lines = rows.flatMap(([name, value]) => (value === undefined ? [] : `${name}: ${value}`));
-  const snapshots = (facts.snapshots as ReturnType<typeof snapshotFacts>[] | undefined) ?? [];
-  if (snapshots.length > 0) lines.push("Snapshot list:", ...snapshots.map(({ id, name }) => `${id.padEnd(10)}${name}`));
-  const specific = facts["format-specific"] as { data: Record<string, unknown> } | undefined;
-  if (specific) {
-    lines.push("Format specific information:");
-    for (const [name, value] of Object.entries(specific.data)) lines.push(`    ${name.replaceAll("-", " ")}: ${value}`);
-  }
-  return lines.join("\n");
-}
-
-/** Three digits, as qemu-img rounds. */
-function short(size: number): string {
-  const power = size < 1000 ? 0 : Math.min(6, Math.floor(Math.log2(size / 1000) / 10) + 1);
-  return `${Number((size / 1024 ** power).toPrecision(3))} ${["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"][power]}`;
 }

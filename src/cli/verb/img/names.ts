@@ -25,44 +25,67 @@ const onOff: Convert = (value, name) => {
   if (["off", "no", "false", "n"].includes(value)) return false;
   throw new UsageError(`option ${name} is on or off, not "${value}"`);
 };
-/** Accepted where ours always is as it asks for. */
-const only =
-  (...values: string[]): Convert =>
-  (value, name) => {
-    if (values.includes(value)) return undefined;
-    throw new UsageError(`option ${name}=${value} is not supported; ${name}=${values[0]} is`);
-  };
+/** The format's own name of it. */
+const format: Convert = (value) => value;
+const PREALLOCATION: Row = ["preallocation", unless("off"), "off, metadata, falloc or full"];
+const SIZE: Row = ["size", size, "virtual disk size, in bytes"];
+
+type Row = [ours: string, convert: Convert, help: string];
+
+/** What asks for the default is left out. */
+function unless(usual: string): Convert {
+  return (value) => (value === usual ? undefined : value);
+}
 
 /** qemu-img's `-o` names: ours, and how the text is read. An empty name: only checked. */
-const OPTIONS: Record<string, Record<string, [ours: string, convert: Convert, help: string]>> = {
-  raw: { size: ["size", size, "bytes"], preallocation: ["", only("off"), "off"] },
+const OPTIONS: Record<string, Record<string, Row>> = {
+  raw: { size: SIZE, preallocation: ["preallocation", unless("off"), "off, falloc or full"] },
   vhd: {
-    size: ["size", size, "bytes"],
+    size: SIZE,
     subformat: ["subformat", text, "dynamic or fixed"],
     force_size: ["", onOff, "accepted: sizes are always exact"],
     block_size: ["blockSize", size, "bytes a dynamic disk grows by"],
+    backing_file: ["backingFile", text, "the parent: a differencing disk"],
+    backing_fmt: ["backingFormat", format, "the parent's format"],
   },
   vhdx: {
-    size: ["size", size, "bytes"],
+    size: SIZE,
     subformat: ["subformat", text, "dynamic or fixed"],
-    block_size: ["blockSize", size, "bytes a dynamic disk grows by"],
+    block_size: ["blockSize", (value, name) => sizeOf(value, name) || undefined, "bytes a dynamic disk grows by"],
     log_size: ["logSize", size, "bytes of the metadata log"],
     logical_sector_size: ["logicalSectorSize", size, "512 or 4096"],
     block_state_zero: ["", onOff, "accepted"],
+    backing_file: ["backingFile", text, "the parent: a differencing disk"],
+    backing_fmt: ["backingFormat", format, "the parent's format"],
   },
   qcow2: {
-    size: ["size", size, "bytes"],
+    size: SIZE,
     cluster_size: ["clusterSize", size, "bytes"],
     compat: ["compat", text, "0.10 (v2) or 1.1 (v3)"],
     compression_type: ["compressionType", text, "zlib or zstd"],
-    refcount_bits: ["refcountBits", (value, name) => sizeOf(value, name), "1 to 64"],
+    refcount_bits: ["refcountBits", size, "1 to 64"],
     lazy_refcounts: ["lazyRefcounts", onOff, "on or off"],
     extended_l2: ["extendedL2", onOff, "on or off: subclusters"],
-    preallocation: ["", only("off"), "off"],
+    preallocation: PREALLOCATION,
+    data_file: ["dataFile", text, "keeps the data in this file"],
+    data_file_raw: ["dataFileRaw", onOff, "on or off: that file is the whole disk, raw"],
     backing_file: ["backingFile", text, "the parent"],
-    backing_fmt: ["backingFormat", (value) => value, "the parent's format, in QEMU's words"],
+    backing_fmt: ["backingFormat", format, "the parent's format"],
   },
 };
+
+/** What qemu-img passes on to the host's file system; there is nothing to pass on here. */
+const FILE_OPTIONS: Record<string, Row> = { nocow: ["", onOff, ""], extent_size_hint: ["", size, ""] };
+
+/** For `-o help`. */
+export function optionHelp(format: string): string {
+  const rows = Object.entries(OPTIONS[format] ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+  const wide = Math.max(...rows.map(([name]) => name.length));
+  return [
+    `Supported ${qemuFormat(format)} options:`,
+    ...rows.map(([name, [, , help]]) => `  ${name.padEnd(wide)} - ${help}`),
+  ].join("\n");
+}
 
 /** "a=b,c=d" (a comma in a value is written twice) as the format's own options. @throws UsageError */
 export function formatOptions(format: string, lists: readonly string[]): Record<string, unknown> {
@@ -72,13 +95,14 @@ export function formatOptions(format: string, lists: readonly string[]): Record<
     for (const part of list.replaceAll(",,", "\0").split(",")) {
       if (part === "") continue;
       const [name, ...rest] = part.replaceAll("\0", ",").split("=");
-      const found = known[name];
+      const found = known[name] ?? FILE_OPTIONS[name];
       if (!found) {
         const names = Object.keys(known).join(", ");
         throw new UsageError(`${qemuFormat(format)} images have no option "${name}"; known: ${names}`);
       }
       const value = found[1](rest.length === 0 ? "on" : rest.join("="), name);
-      if (found[0] !== "") options[found[0]] = value;
+      if (value === undefined) delete options[found[0]];
+      else if (found[0] !== "") options[found[0]] = value;
     }
   }
   return options;

@@ -75,6 +75,15 @@ export function sizeOf(text: string, what: string): number {
   throw new UsageError(`${what} "${text}" is not a size; write bytes, or a number with k, M, G, T, P or E`);
 }
 
+const CACHES = ["none", "writeback", "writethrough", "directsync", "unsafe"];
+
+/** `-t` or `-T`. @throws UsageError */
+export function cacheOf(given: Given, letter: "t" | "T"): string | undefined {
+  const cache = lastOf(given, letter);
+  if (cache === undefined || CACHES.includes(cache)) return cache;
+  throw new UsageError(`Invalid ${letter === "T" ? "source " : ""}cache option: ${cache}; known: ${CACHES.join(", ")}`);
+}
+
 /** The option that is "human" or "json". @throws UsageError */
 export function wantsJson(given: Given): boolean {
   const output = lastOf(given, "output") ?? "human";

@@ -1,0 +1,65 @@
+import { Engine } from "../../../host/block/engine.ts";
+import type { Disk } from "../../../host/block/open.ts";
+import type { Place } from "../../../host/block/places.ts";
+import { copyDisk } from "../../../host/image/copy.ts";
+import { mapDisk } from "../../../host/image/map.ts";
+import { packDisk, packingOf } from "../../../host/image/pack.ts";
+import type { TaskOptions } from "../../../host/image/task.ts";
+import { compressor } from "../../../node/compress.ts";
+import { UsageError } from "../../usage.ts";
+import { sameFile } from "./files.ts";
+
+export interface Source {
+  disk: Disk;
+  /** How deep in its chain the target's parent is: what lies there needs no copy. */
+  base?: number;
+}
+
+export interface CopyAllOptions extends TaskOptions {
+  /** The target reads as zeros. */
+  fresh: boolean;
+  sparse: number;
+  compress: boolean;
+}
+
+/** How deep in the disk's chain the image in `path` is: 1 for its parent; `undefined` when it is not there. */
+export function depthOf(disk: Disk, path: string): number | undefined {
+  let depth = 0;
+  for (let below = disk.backing; below instanceof Engine; below = (below as unknown as Disk).backing) {
+    depth++;
+    if (sameFile(below.store.name, path)) return depth;
+  }
+  return undefined;
+}
+
+/** Writes the sources one after the other. */
+export async function copyAll(sources: readonly Source[], target: Disk, options: CopyAllOptions): Promise<void> {
+  const { fresh, sparse, compress, signal, onProgress } = options;
+  const total = sources.reduce((sum, { disk }) => sum + disk.size, 0);
+  let to = 0;
+  for (const { disk, base } of sources) {
+    const begin = to;
+    const task = (from: number): TaskOptions => ({
+      ...(signal && { signal }),
+      ...(onProgress && { onProgress: (done: number) => onProgress(begin + from + done, total) }),
+    });
+    const skip = ({ depth, kind }: Place) => base !== undefined && (depth >= base || kind === "hole");
+    if (compress) {
+      const packing = packingOf(target);
+      if (to % packing.unit !== 0) {
+        throw new UsageError(
+          `compressed sources can only follow one whose size is a multiple of ${packing.unit} bytes`,
+        );
+      }
+      await packDisk(disk, target, { ...task(0), compress: await compressor(packing), to, fresh, skip });
+    } else if (base === undefined) await copyDisk(disk, target, { ...task(0), to, fresh, sparse });
+    else {
+      for await (const run of mapDisk(disk, signal ? { signal } : {})) {
+        if (skip(run)) continue;
+        const { start, length } = run;
+        await copyDisk(disk, target, { ...task(start), from: start, to: to + start, length, fresh, sparse });
+      }
+    }
+    to += disk.size;
+  }
+}

@@ -1,0 +1,63 @@
+import { qemuFormat } from "./names.ts";
+import type { GivenParent } from "./parent.ts";
+
+export interface NewImage {
+  size: number;
+  parent?: GivenParent | undefined;
+  /** By our names. */
+  options: Record<string, unknown>;
+}
+
+type Shown = [name: string, value: unknown];
+
+/** The line that qemu-img create prints: the format's options that were given, or have a default. */
+export function formattingLine(file: string, format: string, image: NewImage): string {
+  const shown: Shown[] = (FIELDS[format] ?? FIELDS.raw)(image);
+  const words = shown.filter(([, value]) => value !== undefined).map(([name, value]) => `${name}=${onOff(value)}`);
+  return [`Formatting '${file}', fmt=${qemuFormat(format)}`, ...words].join(" ");
+}
+
+const onOff = (value: unknown) => (value === true ? "on" : value === false ? "off" : value);
+
+const FIELDS: Record<string, (image: NewImage) => Shown[]> = {
+  raw: ({ size, options }) => [
+    ["size", size],
+    ["preallocation", options.preallocation],
+  ],
+  vhd: ({ size, parent, options }) => [
+    ["size", size],
+    ...parentFields(parent),
+    ["subformat", options.subformat],
+    ["block_size", options.blockSize],
+  ],
+  vhdx: ({ size, parent, options }) => [
+    ["size", size],
+    ...parentFields(parent),
+    ["log_size", options.logSize ?? 2 ** 20],
+    ["block_size", options.blockSize ?? 0],
+    ["subformat", options.subformat],
+    ["logical_sector_size", options.logicalSectorSize],
+  ],
+  qcow2: ({ size, parent, options }) => [
+    ["cluster_size", options.clusterSize ?? 65536],
+    ["extended_l2", options.extendedL2 ?? false],
+    ["preallocation", options.preallocation],
+    ["compression_type", options.compressionType ?? "zlib"],
+    ["size", size],
+    ["compat", options.compat],
+    ...parentFields(parent),
+    ["data_file", options.dataFile],
+    ["data_file_raw", options.dataFileRaw],
+    ["lazy_refcounts", options.lazyRefcounts ?? false],
+    ["refcount_bits", options.refcountBits ?? 16],
+  ],
+};
+
+function parentFields(parent: GivenParent | undefined): Shown[] {
+  return parent
+    ? [
+        ["backing_file", parent.name],
+        ["backing_fmt", parent.format],
+      ]
+    : [];
+}

@@ -1,0 +1,59 @@
+import { dirname, resolve } from "node:path";
+import { ParavaneError } from "../../../core/error.ts";
+import type { NewParent } from "../../../core/format.ts";
+import type { Disk } from "../../../host/block/open.ts";
+import { engineOf } from "../../../host/image/snapshot.ts";
+import { UsageError } from "../../usage.ts";
+import { openImage, sameFile } from "./files.ts";
+import { ourFormat } from "./names.ts";
+import { notOpened } from "./open.ts";
+
+/** Formats whose images may hold only what differs from another. */
+const WITH_PARENT = ["qcow2", "vhd", "vhdx"];
+
+/** The parent of a new image, as the command line gives it: `name` is as it is to stand in the image. */
+export interface GivenParent {
+  name: string;
+  format: string | undefined;
+}
+
+/** @throws UsageError when the format has no parents, or the parent's format is not said */
+export function checkParentFormat(image: string, format: string, parent: GivenParent, guess: boolean): void {
+  if (!WITH_PARENT.includes(ourFormat(format))) {
+    throw new UsageError(`${image}: Backing file not supported for file format '${format}'`);
+  }
+  if (parent.format === undefined && !guess) {
+    throw new UsageError(`${image}: Backing file specified without backing format: say which with -F`);
+  }
+}
+
+/** Where the parent is: relative names start from the image's folder. */
+export function parentPath(image: string, name: string): string {
+  return resolve(dirname(image), name);
+}
+
+/** Opens the parent to be, itself and those behind it. */
+export async function openParent(image: string, parent: GivenParent, alone = false): Promise<Disk> {
+  const path = parentPath(image, parent.name);
+  if (sameFile(path, image)) {
+    throw new ParavaneError("INVALID", `${image}: an image cannot be its own backing file`);
+  }
+  try {
+    return await openImage(path, { ...(parent.format !== undefined && { format: parent.format }), alone });
+  } catch (thrown) {
+    const { code, message, context, hint } = notOpened(parent.name, thrown);
+    const said = `${image}: ${message.replaceAll(path, parent.name)}. Could not open backing image`;
+    throw new ParavaneError(code, said, context, { cause: thrown, hint });
+  }
+}
+
+/** As it is to be noted in the image. */
+export function newParent(image: string, { name, format }: GivenParent, disk: Disk | undefined): NewParent {
+  const identity = disk && engineOf(disk).image.identity;
+  return {
+    path: name,
+    absolutePath: parentPath(image, name),
+    ...(format !== undefined && { format: ourFormat(format) }),
+    ...(identity !== undefined && { identity }),
+  };
+}

@@ -1,0 +1,61 @@
+import { resizeDisk } from "../../../host/image/resize.ts";
+import { UsageError } from "../../usage.ts";
+import { type ImgVerb, interruptible } from "./command.ts";
+import { openNamed, withDisk } from "./open.ts";
+import { lastOf, QUIET, sizeOf } from "./options.ts";
+
+export const resize: ImgVerb = {
+  name: "resize",
+  summary: "makes a disk larger or smaller",
+  usage: "[-f FMT] [--shrink] [--preallocation off|falloc|full] FILE [+|-]SIZE",
+  description: [
+    "With + or - the size is changed by that much. New space is zeros; partitions and file systems stay as they are. What",
+    "is past the end of a smaller disk is lost, so that needs --shrink.",
+  ].join("\n"),
+  options: [
+    { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
+    { long: "shrink", help: "the disk may become smaller" },
+    { long: "preallocation", value: "MODE", help: "off (default); full or falloc: new space is written at once" },
+    QUIET,
+  ],
+  examples: [
+    ["paravane img resize disk.vhdx +10G", "10 GiB more"],
+    ["paravane img resize --shrink disk.qcow2 8G", "shrink the partitions inside first"],
+  ],
+
+  async run(given, ui) {
+    const [file, text, ...more] = given.rest;
+    if (file === undefined || text === undefined || more.length > 0) {
+      throw new UsageError("give an image and a size; see: paravane img resize --help");
+    }
+    const sign = /^[+-]/.test(text) ? text[0] : "";
+    const amount = sizeOf(text.slice(sign.length), "size");
+    const mode = lastOf(given, "preallocation") ?? "off";
+    if (!["off", "falloc", "full", "metadata"].includes(mode))
+      throw new UsageError(`Invalid preallocation mode '${mode}'`);
+    if (mode === "metadata") {
+      throw new UsageError("--preallocation=metadata is only for new images; full, or none, is for larger ones");
+    }
+    const f = lastOf(given, "f");
+    const options = { ...(f !== undefined && { format: f }), write: true, alone: true };
+    return interruptible(ui, `${file} has its old size or the new one`, (signal) =>
+      withDisk(openNamed(file, options), async (disk) => {
+        const size = sign === "+" ? disk.size + amount : sign === "-" ? disk.size - amount : amount;
+        if (size <= 0) throw new UsageError("New image size must be positive");
+        const shrink = given.flags.has("shrink");
+        if (size < disk.size && mode !== "off") {
+          throw new UsageError("Preallocation can only be used for growing images");
+        }
+        if (size < disk.size && !shrink) {
+          throw new UsageError(
+            "Use the --shrink option to perform a shrink operation: " +
+              "it deletes all data beyond the shrunken image's end",
+          );
+        }
+        await resizeDisk(disk, size, { shrink, preallocation: mode === "off" ? "off" : "full", signal });
+        if (!given.flags.has("q")) ui.out("Image resized.");
+        return 0;
+      }),
+    );
+  },
+};

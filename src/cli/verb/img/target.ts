@@ -1,0 +1,95 @@
+import { randomUUID } from "node:crypto";
+import { chmodSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import type { Block } from "../../../core/block.ts";
+import type { NewParent } from "../../../core/format.ts";
+import { type Disk, openDisk } from "../../../host/block/open.ts";
+import { createImage } from "../../../host/image/create.ts";
+import { FileStore } from "../../../host/store/file.ts";
+import { realOf } from "../../../node/gate.ts";
+
+/** An image that is about to be made. */
+export interface Target {
+  path: string;
+  format: string;
+  size: number;
+  /** The format's own. */
+  options: Record<string, unknown>;
+  parent?: NewParent | undefined;
+  /** Opens the parent, for writing over it. Without it, what the parent has is not looked at. */
+  openParent?: (() => Promise<Block>) | undefined;
+  /** Flushes reach the disk. */
+  durable?: boolean;
+  signal?: AbortSignal | undefined;
+}
+
+/**
+ * Makes an image and fills it. It stands under another name until it is whole, so that there is never half of one; what
+ * was there before is replaced. A block device is written in place.
+ */
+export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<void>): Promise<void> {
+  const { format, size, parent, openParent, durable = false, signal } = target;
+  // What a link points to is replaced, not the link.
+  const real = realOf(target.path);
+  if (statSync(real, { throwIfNoEntry: false })?.isBlockDevice() && format === "raw")
+    return inPlace(real, target, fill);
+  const { dataFile } = target.options;
+  const data = typeof dataFile === "string" ? partialOf(resolve(dirname(real), dataFile)) : undefined;
+  const image = partialOf(real);
+  const openFile = data && ((_: string, readOnly: boolean) => new FileStore(data.partial, { readOnly, durable }));
+  const store = new FileStore(image.partial, { create: true, async: true, durable });
+  try {
+    if (data) new FileStore(data.partial, { create: true }).close();
+    await createImage(store, {
+      ...target.options,
+      format,
+      size,
+      ...(parent && { parent }),
+      ...(openFile && { openFile }),
+      ...(signal && { signal }),
+    });
+    if (fill) {
+      const backing = await openParent?.();
+      const disk = await openDisk(store, {
+        format,
+        ...(openFile && { openFile }),
+        ...(backing ? { backing } : parent && { alone: true }),
+      });
+      try {
+        await fill(disk);
+      } finally {
+        await disk.close();
+      }
+    } else store.close();
+    for (const file of data ? [data, image] : [image]) {
+      if (existsSync(file.path)) chmodSync(file.partial, statSync(file.path).mode & 0o7777);
+      renameSync(file.partial, file.path);
+    }
+  } finally {
+    store.close();
+    for (const file of data ? [data, image] : [image]) rmSync(file.partial, { force: true });
+  }
+}
+
+async function inPlace(path: string, { size }: Target, fill?: (disk: Disk) => Promise<void>): Promise<void> {
+  const store = new FileStore(path, { async: true });
+  if (size > store.size) {
+    store.close();
+    throw new RangeError(`${path} has ${store.size} bytes, too few for ${size}`);
+  }
+  const disk = await openDisk(store, { format: "raw" });
+  try {
+    await fill?.(disk);
+  } finally {
+    await disk.close();
+  }
+}
+
+function partialOf(path: string): { path: string; partial: string } {
+  return { path, partial: join(dirname(path), `${basename(path)}.${randomUUID().slice(0, 8)}.partial`) };
+}
+
+/** Is what `path` names written in place, and may hold anything already? */
+export function isDevice(path: string): boolean {
+  return statSync(realOf(path), { throwIfNoEntry: false })?.isBlockDevice() ?? false;
+}

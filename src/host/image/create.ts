@@ -1,0 +1,25 @@
+import { ParavaneError } from "../../core/error.ts";
+import { type Flow, wait } from "../../core/flow.ts";
+import type { CreateOptions, Format } from "../../core/format.ts";
+import type { Store } from "../../core/store.ts";
+import { drive, formatNamed } from "../block/open.ts";
+
+export interface CreateImageOptions extends CreateOptions {
+  format: string;
+  signal?: AbortSignal;
+}
+
+/**
+ * Writes a new, empty image into an empty store, durably, and leaves it at that; the store stays open.
+ * @throws ParavaneError EXISTS (the store is not empty), INVALID, NO_SPACE, ABORTED, and what the store throws
+ */
+export function createImage(store: Store, options: CreateImageOptions): Promise<void> {
+  const { format, signal, ...rest } = options;
+  if (store.size > 0) throw new ParavaneError("EXISTS", `${store.name} is not empty`, { file: store.name });
+  return drive(create(store, formatNamed(format), rest), signal);
+}
+
+function* create(store: Store, format: Format, options: CreateOptions): Flow {
+  yield* format.create(store, options);
+  yield* wait(store.flush());
+}

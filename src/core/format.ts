@@ -176,6 +176,8 @@ export interface NewParent {
   format?: string;
   /** Its `Image.identity`, for formats that note one. */
   identity?: string;
+  /** When its file was last written, in seconds since 1970, for formats that note it. */
+  modified?: number;
 }
 
 /** How an image names the one that it is based on. */

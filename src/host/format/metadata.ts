@@ -4,7 +4,7 @@ import type { Store } from "../../core/store.ts";
 import type { CoreMapper } from "../../wasm/map.ts";
 
 /** With more changed pages than this the image asks to be flushed, so that memory stays bounded. */
-const MAX_DIRTY = 64;
+const MAX_DIRTY = 1024;
 
 interface DirtyPage {
   position: number;

@@ -1,32 +1,78 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { CreateOptions, NewParent } from "../../../core/format.ts";
-import { SegmentList } from "../../../core/segments.ts";
+import type { CreateOptions, Measure } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { buildFooter, DiskType, FOOTER_BYTES, MAX_SIZE, NO_OFFSET, SECTOR } from "./footer.ts";
-import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES, type LocatedParent, UNUSED } from "./header.ts";
-import { Platform, utf16 } from "./locator.ts";
+import {
+  buildFooter,
+  DiskType,
+  EXACT,
+  FOOTER_BYTES,
+  MAX_SIZE,
+  NO_OFFSET,
+  ROUNDED,
+  roundedToGeometry,
+  SECTOR,
+} from "./footer.ts";
+import { bitmapBytes, buildHeader, DEFAULT_BLOCK, HEADER_BYTES } from "./header.ts";
+import { align, fill, write } from "./io.ts";
+import { locate, placed } from "./parent.ts";
 
 interface VhdCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed". */
   subformat?: "dynamic" | "fixed";
   /** Bytes that a dynamic disk grows by: a power of two from 4 KiB to 256 MiB. 2 MiB is what every product reads. */
   blockSize?: number;
+  /**
+   * true, the default: the size to the byte. false: the next one that a geometry says, for readers that know no other, as
+   * qemu-img makes them unless told otherwise.
+   */
+  forceSize?: boolean;
   /** 16 bytes; random when absent. */
   uuid?: Uint8Array;
   /** Seconds since 1970; now when absent. */
   time?: number;
 }
 
-/** Bytes that each parent locator has in the file. */
-const LOCATOR_SPACE = 4096;
-
 export function* createVhd(store: Store, options: CreateOptions): Flow {
+  const { size, subformat, blockSize, uuid, time, parent, creator } = checked(options);
+  if (subformat === "fixed") {
+    yield* wait(store.resize(size));
+    yield* write(store, size, buildFooter({ size, dataOffset: NO_OFFSET, type: DiskType.Fixed, uuid, time, creator }));
+    return;
+  }
+  const dataOffset = BigInt(FOOTER_BYTES);
+  const type = parent ? DiskType.Differencing : DiskType.Dynamic;
+  const footer = buildFooter({ size, dataOffset, type, uuid, time, creator });
+  const entries = Math.ceil(size / blockSize);
+  const table = FOOTER_BYTES + HEADER_BYTES;
+  const tableEnd = align(table + entries * 4);
+  yield* fill(store, table, tableEnd, 0xff);
+  const located = parent && placed(parent, tableEnd);
+  for (const { position, text } of located?.locators ?? []) yield* write(store, Number(position), text);
+  yield* write(store, FOOTER_BYTES, buildHeader(table, entries, blockSize, located));
+  yield* write(store, located?.end ?? tableEnd, footer);
+  // The copy at 0 last: until then nothing takes the file for a VHD.
+  yield* write(store, 0, footer);
+}
+
+/** What a new VHD's file takes. @throws ParavaneError INVALID */
+export function measureVhd(options: CreateOptions): Measure {
+  const { size, subformat, blockSize, parent } = checked(options);
+  if (subformat === "fixed") return { unit: SECTOR, bytes: () => size + FOOTER_BYTES };
+  const tableEnd = align(FOOTER_BYTES + HEADER_BYTES + Math.ceil(size / blockSize) * 4);
+  const empty = (parent ? placed(parent, tableEnd).end : tableEnd) + FOOTER_BYTES;
+  return { unit: blockSize, bytes: (units) => empty + units * (bitmapBytes(blockSize) + blockSize) };
+}
+
+/** @throws ParavaneError INVALID */
+function checked(options: CreateOptions) {
   const { size: wanted, subformat = "dynamic", blockSize = DEFAULT_BLOCK, ...more } = options as VhdCreateOptions;
-  const { uuid = crypto.getRandomValues(new Uint8Array(16)), time = Date.now() / 1000, parent, ...rest } = more;
+  const { uuid = crypto.getRandomValues(new Uint8Array(16)), time = Date.now() / 1000, ...others } = more;
+  const { forceSize = true, parent, ...rest } = others;
   const [unknown] = Object.keys(rest);
-  if (unknown !== undefined)
-    throw invalid(`VHDs have no option "${unknown}"`, "Known: subformat, blockSize, uuid, time, parent");
+  if (unknown !== undefined) {
+    throw invalid(`VHDs have no option "${unknown}"`, "Known: subformat, blockSize, forceSize, uuid, time, parent");
+  }
   if (!Number.isSafeInteger(wanted) || wanted <= 0 || wanted > MAX_SIZE) {
     throw invalid(`a VHD cannot be ${wanted} bytes`, `Give 1 to ${MAX_SIZE}`);
   }
@@ -34,64 +80,13 @@ export function* createVhd(store: Store, options: CreateOptions): Flow {
     throw invalid(`a VHD block cannot be ${blockSize} bytes`, "Give a power of two from 4096 to 268435456");
   }
   if (uuid.length !== 16) throw invalid(`a UUID has 16 bytes, not ${uuid.length}`);
-  const size = Math.ceil(wanted / SECTOR) * SECTOR;
-
-  if (parent && subformat !== "dynamic") throw invalid(`a ${subformat} VHD has no parent`, "Leave one of them out");
-  if (subformat === "fixed") {
-    yield* wait(store.resize(size));
-    yield* put(store, size, buildFooter({ size, dataOffset: NO_OFFSET, type: DiskType.Fixed, uuid, time }));
-  } else if (subformat === "dynamic") {
-    const dataOffset = BigInt(FOOTER_BYTES);
-    const type = parent ? DiskType.Differencing : DiskType.Dynamic;
-    const footer = buildFooter({ size, dataOffset, type, uuid, time });
-    const entries = Math.ceil(size / blockSize);
-    const tablePosition = FOOTER_BYTES + HEADER_BYTES;
-    const table = new Uint8Array(Math.ceil((entries * 4) / SECTOR) * SECTOR).fill(UNUSED & 0xff);
-    yield* put(store, tablePosition, table);
-    let end = tablePosition + table.length;
-    const made = parent && headerParent(parent, end);
-    for (const { position, text } of made?.locators ?? []) {
-      const bytes = new Uint8Array(LOCATOR_SPACE);
-      bytes.set(text);
-      yield* put(store, Number(position), bytes);
-      end += LOCATOR_SPACE;
-    }
-    yield* put(store, FOOTER_BYTES, buildHeader(tablePosition, entries, blockSize, made));
-    yield* put(store, end, footer);
-    // The copy at 0 last: until then nothing takes the file for a VHD.
-    yield* put(store, 0, footer);
-  } else throw invalid(`there is no VHD subformat "${subformat}"`, "Known: dynamic, fixed");
-}
-
-/** The locators' texts lie from `start` on. */
-function headerParent({ path, absolutePath, identity: uuid = "" }: NewParent, start: number) {
-  const [relativePath, absolute] = isAbsolute(path) ? [undefined, path] : [path, absolutePath];
-  if (!/^[0-9a-f]{32}$/.test(uuid)) throw invalid(`"${uuid}" is no UUID of a VHD`, "Give 32 lower-case hex digits");
-  const places: [number, string | undefined][] = [
-    [Platform.W2ku, absolute && windows(absolute)],
-    [Platform.W2ru, relativePath && windows(relativePath)],
-  ];
-  const locators: (LocatedParent["locators"][number] & { text: Uint8Array })[] = [];
-  for (const [platform, path] of places) {
-    if (path === undefined) continue;
-    const text = utf16(path, true);
-    if (text.length === 0 || text.length > LOCATOR_SPACE) throw invalid("a parent's path has 1 to 2048 characters");
-    const position = BigInt(start + locators.length * LOCATOR_SPACE);
-    locators.push({ platform, space: LOCATOR_SPACE, length: text.length, position, text });
+  if (subformat !== "dynamic" && subformat !== "fixed") {
+    throw invalid(`there is no VHD subformat "${subformat}"`, "Known: dynamic, fixed");
   }
-  return {
-    uuid: Uint8Array.from(uuid.match(/../g)!, (hex) => Number.parseInt(hex, 16)),
-    timestamp: 0,
-    name: windows(absolute ?? path),
-    locators,
-  };
-}
-
-const isAbsolute = (path: string) => /^([a-z]:)?[\\/]/i.test(path);
-const windows = (path: string) => path.replaceAll("/", "\\");
-
-function* put(store: Store, position: number, bytes: Uint8Array): Flow {
-  yield* wait(store.writev(position, bytes, SegmentList.of(0, bytes.length)));
+  if (parent && subformat === "fixed") throw invalid("a fixed VHD has no parent", "Leave one of them out");
+  const size = forceSize ? align(wanted) : roundedToGeometry(align(wanted));
+  const creator = forceSize ? EXACT : ROUNDED;
+  return { size, subformat, blockSize, uuid, time, parent: parent && locate(parent), creator };
 }
 
 function invalid(message: string, hint?: string): ParavaneError {

@@ -2,21 +2,28 @@ import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
 import { ExtentKind, type Image } from "../../../core/format.ts";
 import { CoreMapper } from "../../../wasm/map.ts";
-import { type Footer, SECTOR } from "./footer.ts";
+import { SECTOR } from "./footer.ts";
+import { type Layout, readLayout } from "./layout.ts";
+import { resizeFixed } from "./resize.ts";
 
 /** A fixed disk: the raw bytes, then the footer. */
 export class FixedVhd implements Image {
   readonly format = "vhd";
   readonly sectorSize = SECTOR;
-  readonly size: number;
   readonly mapper: CoreMapper;
   readonly dirty = false;
-  readonly #footer: Footer;
+  #layout: Layout;
 
-  constructor(size: number, footer: Footer) {
-    this.size = size;
-    this.#footer = footer;
-    this.mapper = new CoreMapper({ kind: "flat", hole: ExtentKind.Zero, base: 0, limit: size });
+  constructor(layout: Layout) {
+    this.#layout = layout;
+    this.mapper = new CoreMapper({ kind: "flat", hole: ExtentKind.Zero, base: 0, limit: layout.size });
+  }
+
+  get size(): number {
+    return this.#layout.size;
+  }
+  get identity(): string {
+    return this.#layout.footer.uuid;
   }
 
   // A flat map asks for none of these.
@@ -27,8 +34,14 @@ export class FixedVhd implements Image {
     return new ParavaneError("CORRUPT", "a fixed VHD has no block metadata");
   }
 
+  *resize(size: number): Flow {
+    yield* resizeFixed(this.#layout, size);
+    this.#layout = yield* readLayout(this.#layout.store);
+    this.mapper.limit = size;
+  }
+
   describe(): Record<string, unknown> {
-    const { creator, uuid, geometry } = this.#footer;
+    const { creator, uuid, geometry } = this.#layout.footer;
     return { format: "vhd", subformat: "fixed", size: this.size, creator, uuid, geometry };
   }
 }

@@ -76,9 +76,18 @@ export interface NewFooter {
   uuid: Uint8Array;
   /** Seconds since 1970. */
   time: number;
+  creator: string;
 }
 
-export function buildFooter({ size, dataOffset, type, uuid, time }: NewFooter): Uint8Array {
+/**
+ * "Creator Application". Readers disagree on the disk's size: Virtual PC's own name means "cylinders × heads × sectors", and
+ * QEMU takes every name it does not know for that. This one means "Current Size", to the byte, for all of them.
+ */
+export const EXACT = "qem2";
+/** QEMU's own where the geometry says the size. */
+export const ROUNDED = "qemu";
+
+export function buildFooter({ size, dataOffset, type, uuid, time, creator }: NewFooter): Uint8Array {
   const bytes = new Uint8Array(FOOTER_BYTES);
   const view = new DataView(bytes.buffer);
   put(bytes, 0, COOKIE);
@@ -86,19 +95,38 @@ export function buildFooter({ size, dataOffset, type, uuid, time }: NewFooter): 
   view.setUint32(12, 0x10000); // File Format Version 1.0
   view.setBigUint64(16, dataOffset);
   view.setUint32(24, Math.max(0, Math.floor(time) - EPOCH));
-  // Readers disagree on the disk's size: Virtual PC's own application name means "cylinders × heads × sectors", and QEMU
-  // takes every name it does not know for that. This one means "Current Size", to the byte, for all of them.
-  put(bytes, 28, "qem2");
+  put(bytes, 28, creator);
   view.setUint32(32, 0x50003);
   put(bytes, 36, "Wi2k");
   view.setBigUint64(40, BigInt(size));
   view.setBigUint64(48, BigInt(size));
-  const { cylinders, heads, sectors } = geometryOf(size / SECTOR);
-  view.setUint16(56, cylinders);
-  bytes[58] = heads;
-  bytes[59] = sectors;
+  putGeometry(bytes, geometryOf(size / SECTOR));
   view.setUint32(60, type);
   bytes.set(uuid, 68);
+  return sealFooter(bytes);
+}
+
+/** What of a footer changes; the rest stays, also what is not interpreted. */
+export interface FooterChange {
+  size?: number;
+  dataOffset?: number;
+  type?: number;
+}
+
+/** A copy with the changes and the right checksum. */
+export function changedFooter(footer: Footer, { size, dataOffset, type }: FooterChange): Uint8Array {
+  const bytes = footer.bytes.slice();
+  const view = new DataView(bytes.buffer);
+  if (size !== undefined) {
+    view.setBigUint64(48, BigInt(size));
+    const geometry = geometryOf(size / SECTOR);
+    putGeometry(bytes, geometry);
+    // QEMU believes the geometry of all whose name it does not know, and can do so only where it is exact.
+    if (!BY_CURRENT_SIZE.has(footer.creator) && sizeOf(geometry) !== size && !isLargest(geometry))
+      put(bytes, 28, EXACT);
+  }
+  if (dataOffset !== undefined) view.setBigUint64(16, BigInt(dataOffset));
+  if (type !== undefined) view.setUint32(60, type);
   return sealFooter(bytes);
 }
 
@@ -133,18 +161,34 @@ export function geometryOf(totalSectors: number): Geometry {
   return { cylinders: Math.floor(tracks / heads), heads, sectors };
 }
 
+/** The smallest size, in bytes, that holds `size` and that a geometry says exactly, up to the largest of these. */
+export function roundedToGeometry(size: number): number {
+  for (let sectors = size / SECTOR; ; sectors++) {
+    const geometry = geometryOf(sectors);
+    if (sizeOf(geometry) >= size || isLargest(geometry)) return isLargest(geometry) ? size : sizeOf(geometry);
+  }
+}
+
 /** Applications whose disks are as large as their geometry says, because their virtual drive was. */
-const BY_GEOMETRY = new Set(["vpc ", "qemu"]);
+const BY_GEOMETRY = new Set(["vpc ", ROUNDED]);
+/** Those for which QEMU, too, takes "Current Size". */
+const BY_CURRENT_SIZE = new Set(["win ", EXACT, "d2v ", "tap\0", "CTXS", "wa\0\0"]);
 
 /** Guest-visible bytes. */
 export function diskSize({ creator, geometry, currentSize }: Footer): bigint {
-  const { cylinders, heads, sectors } = geometry;
-  const product = cylinders * heads * sectors;
+  const product = sizeOf(geometry);
   // The largest geometry says only "at least this much".
-  if (!BY_GEOMETRY.has(creator) || product === 0 || product === 65535 * 16 * 255) {
-    return (currentSize / 512n) * 512n;
-  }
-  return BigInt(product) * 512n;
+  if (!BY_GEOMETRY.has(creator) || product === 0 || isLargest(geometry)) return (currentSize / 512n) * 512n;
+  return BigInt(product);
+}
+
+const sizeOf = ({ cylinders, heads, sectors }: Geometry): number => cylinders * heads * sectors * SECTOR;
+const isLargest = (geometry: Geometry): boolean => sizeOf(geometry) === 65535 * 16 * 255 * SECTOR;
+
+function putGeometry(bytes: Uint8Array, { cylinders, heads, sectors }: Geometry): void {
+  new DataView(bytes.buffer, bytes.byteOffset).setUint16(56, cylinders);
+  bytes[58] = heads;
+  bytes[59] = sectors;
 }
 
 /** In the order of the file, as everybody shows a VHD's, without dashes. */

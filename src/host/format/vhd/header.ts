@@ -17,6 +17,8 @@ export const DEFAULT_BLOCK = 2 ** 21;
 export const UNUSED = 0xffffffff;
 
 export interface Header {
+  /** The raw bytes, to be written back with what we do not interpret. */
+  bytes: Uint8Array;
   intact: boolean;
   tableOffset: bigint;
   version: number;
@@ -40,6 +42,7 @@ export function parseHeader(bytes: Uint8Array): Header | null {
   for (let i = 0; i < COOKIE.length; i++) if (bytes[i] !== COOKIE.charCodeAt(i)) return null;
   const view = new DataView(bytes.buffer, bytes.byteOffset, HEADER_BYTES);
   return {
+    bytes,
     tableOffset: view.getBigUint64(16),
     version: view.getUint32(24),
     entries: view.getUint32(28),
@@ -59,20 +62,27 @@ export interface LocatedParent extends Omit<HeaderParent, "locators"> {
   locators: (Locator & { space: number })[];
 }
 
-export function buildHeader(
-  tableOffset: number,
-  entries: number,
-  blockSize: number,
-  parent?: LocatedParent,
-): Uint8Array {
+export function buildHeader(tableOffset: number, entries: number, blockSize: number, parent?: LocatedParent) {
   const bytes = new Uint8Array(HEADER_BYTES);
   const view = new DataView(bytes.buffer);
   for (let i = 0; i < COOKIE.length; i++) bytes[i] = COOKIE.charCodeAt(i);
   view.setBigUint64(8, NO_OFFSET);
   view.setBigUint64(16, BigInt(tableOffset));
   view.setUint32(24, 0x10000); // Header Version 1.0
-  view.setUint32(28, entries);
   view.setUint32(32, blockSize);
+  return changedHeader(bytes, { entries, parent });
+}
+
+/** A copy with the changes and the right checksum. "Max Table Entries" and the checksum are both in the first sector. */
+export function changedHeader(header: Uint8Array, change: { entries?: number; parent?: LocatedParent | null }) {
+  const bytes = header.slice();
+  const view = new DataView(bytes.buffer);
+  const { entries, parent } = change;
+  if (entries !== undefined) view.setUint32(28, entries);
+  if (parent !== undefined) {
+    bytes.fill(0, PARENT_UUID, PARENT_TIME + 8);
+    bytes.fill(0, PARENT_NAME, PARENT_LOCATORS + LOCATORS * LOCATOR_BYTES);
+  }
   if (parent) {
     bytes.set(parent.uuid, PARENT_UUID);
     view.setUint32(PARENT_TIME, parent.timestamp);

@@ -1,5 +1,6 @@
 import type { Format } from "../../../core/format.ts";
-import { createVhd } from "./create.ts";
+import { checkVhd, repairVhd } from "./check.ts";
+import { createVhd, measureVhd } from "./create.ts";
 import { parseFooter } from "./footer.ts";
 import { openVhd } from "./open.ts";
 
@@ -22,4 +23,7 @@ export const vhd: Format = {
 
   open: openVhd,
   create: createVhd,
+  measure: measureVhd,
+  check: checkVhd,
+  repair: repairVhd,
 };

@@ -20,7 +20,7 @@ export const Platform = {
 // "Wi2r" and "Wi2k" are deprecated and in some code page; "Mac " is an alias record. Nobody else can read them.
 
 /** Longest text that is read: Windows paths end at 32,767 characters. */
-const MAX_BYTES = 65536;
+export const MAX_BYTES = 65536;
 
 export interface Locator {
   platform: number;
@@ -59,8 +59,19 @@ export function* readLocator(store: Store, { platform, length, position }: Locat
   }
   const bytes = new Uint8Array(length);
   yield* wait(store.readv(Number(position), bytes, SegmentList.of(0, length)));
-  const text = new TextDecoder(platform === Platform.MacX ? "utf-8" : "utf-16le").decode(bytes);
-  return untilNul(text) || undefined;
+  const text = untilNul(new TextDecoder(platform === Platform.MacX ? "utf-8" : "utf-16le").decode(bytes));
+  return (platform === Platform.MacX ? filePath(text) : text) || undefined;
+}
+
+/** The path of a file URL, such as XenServer's "file://./parent.vhd"; other URLs as they are. */
+function filePath(url: string): string {
+  const path = /^file:\/\/(?:localhost(?=\/))?(.*)$/i.exec(url)?.[1];
+  if (path === undefined) return url;
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path;
+  }
 }
 
 export function utf16(text: string, littleEndian: boolean): Uint8Array {

@@ -4,7 +4,7 @@ import type { CheckReport, Problem } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { compact, usage } from "./compact.ts";
 import { FOOTER_BYTES, parseFooter, SECTOR } from "./footer.ts";
-import { changedHeader, DEFAULT_BLOCK, UNUSED } from "./header.ts";
+import { changedHeader, DEFAULT_BLOCK } from "./header.ts";
 import { align, fill, read, write } from "./io.ts";
 import { type DynamicLayout, type Layout, readLayout } from "./layout.ts";
 import { MAX_BYTES } from "./locator.ts";
@@ -63,7 +63,6 @@ function* inspect(layout: Layout): Flow<CheckReport> {
   const ground = new Ground(dynamic);
   const shared = yield* overlapping(store, dynamic, end);
   yield* eachEntry(store, tablePosition, header.entries, (sector, index) => {
-    if (sector === UNUSED) return;
     const at = tablePosition + index * 4;
     if (!ground.holds(sector, end)) {
       note("structure", TABLE, at, `entry ${index} points to byte ${sector * SECTOR}, where no block can be`);

@@ -13,7 +13,7 @@ import {
   SECTOR,
   uuidText,
 } from "./footer.ts";
-import { bitmapBytes, HEADER_BYTES, type Header, type HeaderParent, parseHeader, UNUSED } from "./header.ts";
+import { bitmapBytes, HEADER_BYTES, type Header, type HeaderParent, parseHeader } from "./header.ts";
 import { align, corrupt, read } from "./io.ts";
 import { Platform, readLocator } from "./locator.ts";
 import { eachEntry } from "./table.ts";
@@ -146,7 +146,7 @@ function checkHeader(store: Store, header: Header, at: number, size: number): nu
 function* refuseTruncated(store: Store, header: Header, table: number): Flow {
   const stride = bitmapBytes(header.blockSize) + header.blockSize;
   yield* eachEntry(store, table, header.entries, (sector, index) => {
-    if (sector === UNUSED || sector * SECTOR + stride <= store.size) return;
+    if (sector * SECTOR + stride <= store.size) return;
     const what = `entry ${index} points past the end: truncated`;
     throw corrupt(store, "block allocation table", table + index * 4, what);
   });

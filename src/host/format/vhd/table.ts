@@ -10,7 +10,7 @@ import type { DynamicLayout } from "./layout.ts";
 /** Bytes of the table looked at a time. */
 const RUN = 65536;
 
-/** Shows every entry of the table at `position`. */
+/** Shows every entry of the table at `position` that is not unused. */
 export function* eachEntry(
   store: Store,
   position: number,
@@ -20,7 +20,8 @@ export function* eachEntry(
   for (let at = 0; at < entries * 4; at += RUN) {
     const bytes = yield* read(store, position + at, Math.min(RUN, entries * 4 - at));
     const view = new DataView(bytes.buffer);
-    for (let i = 0; i < bytes.length; i += 4) visit(view.getUint32(i), (at + i) / 4);
+    const words = new Uint32Array(bytes.buffer);
+    for (let i = 0; i < words.length; i++) if (words[i] !== UNUSED) visit(view.getUint32(i * 4), at / 4 + i);
   }
 }
 

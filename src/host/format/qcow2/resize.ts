@@ -57,7 +57,7 @@ function* grow(image: Qcow2Image, size: number): Flow {
     yield* wait(data!.flush());
   } else {
     const whole = Math.ceil(old / clusterBytes) * clusterBytes;
-    yield* overwrite(volume, old, whole);
+    yield* overwrite(volume, old, whole, true);
     yield* clearAll(volume, whole, Math.ceil(size / clusterBytes) * clusterBytes);
   }
   yield* volume.commit();
@@ -69,8 +69,8 @@ function* grow(image: Qcow2Image, size: number): Flow {
   yield* image.reload();
 }
 
-/** Makes guest bytes [from, to), which are within one cluster, zeros where they are stored or a parent's. */
-function* overwrite(volume: Volume, from: number, to: number): Flow {
+/** Makes guest bytes [from, to), which are within one cluster, zeros where they are stored, or (`over`) a parent's. */
+function* overwrite(volume: Volume, from: number, to: number, over: boolean): Flow {
   const { mapper } = volume.tables;
   let write = false;
   for (let at = from; at < to; ) {
@@ -81,7 +81,10 @@ function* overwrite(volume: Volume, from: number, to: number): Flow {
       const length = mapper.extentLength(0);
       const position = mapper.extentPosition(0);
       if (write) yield* fillZeros(volume, position, length);
-      else if (kind !== ExtentKind.Zero && (kind !== ExtentKind.Backing || (volume.backing?.size ?? 0) > at)) {
+      else if (
+        kind !== ExtentKind.Zero &&
+        (kind !== ExtentKind.Backing || (over && (volume.backing?.size ?? 0) > at))
+      ) {
         write = true;
         continue;
       }
@@ -113,6 +116,9 @@ function* shrink(image: Qcow2Image, size: number): Flow {
   const { data, rawData, clusterBytes } = image.volume;
   const l1 = yield* trimmed(image.volume, size);
   yield* image.move({ ...image.state, size, l1 });
+  // Whoever makes the disk larger again may not look at what is left of its last cluster.
+  if (!rawData) yield* overwrite(image.volume, size, Math.ceil(size / clusterBytes) * clusterBytes, false);
+  yield* image.settle();
   // Once more, now that there is room, so that the file can end earlier.
   yield* image.compact();
   if (!data) return;

@@ -27,6 +27,7 @@ export { type OverlayOptions, overlay } from "./host/block/overlay.ts";
 export type { Place } from "./host/block/places.ts";
 export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
 export type { ErrorPolicy, IdeDriveOptions, TransferModes } from "./host/device/ide/ata/options.ts";
+export type { CdDriveOptions, Tray } from "./host/device/ide/atapi/options.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
 export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";
 export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
@@ -44,6 +45,9 @@ export { fillDisk, type ResizeOptions, resizeDisk } from "./host/image/resize.ts
 export { salvage } from "./host/image/salvage.ts";
 export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./host/image/snapshot.ts";
 export type { TaskOptions } from "./host/image/task.ts";
+export { type CueOptions, openCue } from "./host/media/cue/open.ts";
+export type { Disc } from "./host/media/disc.ts";
+export { type CdOptions, cdFromBlock } from "./host/media/image.ts";
 export { MemoryStore } from "./host/store/memory.ts";
 export type { AtaRegisters } from "./hypervisor/ata-registers.ts";
 export { Hypervisor } from "./hypervisor/hypervisor.ts";

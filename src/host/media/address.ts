@@ -3,7 +3,7 @@
 export const FRAMES_PER_SECOND = 75;
 /** ECMA-130 §22.2: LBA 0 is two seconds after the start of the program area's time. */
 export const PREGAP_FRAMES = 150;
-/** The last address that minutes, seconds and frames can name; also what a longer medium shows (MMC-6 §6.25.3). */
+/** The last address that minutes, seconds and frames can name; also what a longer medium shows (MMC-6). */
 const MAX_FRAMES = (255 * 60 + 59) * FRAMES_PER_SECOND + 74;
 
 export interface Msf {
@@ -27,7 +27,7 @@ export function lbaToMsf(lba: number): Msf {
   return framesToMsf(lba + PREGAP_FRAMES);
 }
 
-/** MMC-6 §4.2.3.7: times from 90 minutes on name the lead-in, before LBA 0. */
+/** MMC-6: times from 90 minutes on name the lead-in, before LBA 0. */
 export function msfToLba(minute: number, second: number, frame: number): number {
   return (minute * 60 + second) * FRAMES_PER_SECOND + frame - PREGAP_FRAMES - (minute >= 90 ? 450_000 : 0);
 }

@@ -23,6 +23,13 @@ export interface Track {
   readonly indexes: readonly number[];
   /** 12 characters. */
   readonly isrc?: string;
+  readonly text?: DiscText;
+}
+
+/** What CD-TEXT tells of a disc or a track. */
+export interface DiscText {
+  readonly title?: string;
+  readonly performer?: string;
 }
 
 export interface Session {
@@ -58,6 +65,7 @@ export interface Disc {
   readonly sessions: readonly Session[];
   /** Media catalogue number, 13 digits. */
   readonly mcn?: string;
+  readonly text?: DiscText;
   /** By LBA, without overlaps; there are holes between sessions. */
   readonly runs: readonly Run[];
   /** Closes the image's files, if they are the disc's own. Idempotent. */

@@ -15,7 +15,7 @@ export type SectorForm =
   | "mode2/2336"
   | "mode2/2352";
 
-/** What kind of sector stands on the disc (MMC-6 §6.19.2.1: expected sector types). */
+/** What kind of sector stands on the disc (MMC-6: expected sector types). */
 export type SectorType = "audio" | "mode1" | "formless" | "form1" | "form2";
 
 /** Bytes that one sector takes in an image, and where those are in the whole sector. */
@@ -29,7 +29,7 @@ export const STORED: Record<SectorForm, { bytes: number; at: number }> = {
   "mode2/2352": { bytes: 2352, at: 0 },
 };
 
-/** Sub-mode bits (CD-ROM XA, Yellow Book XA §2.7): what says that a mode 2 sector is of form 2. */
+/** Sub-mode bits (CD-ROM XA): what says that a mode 2 sector is of form 2. */
 const FORM2 = 0x20;
 const DATA = 0x08;
 const SUBMODE = 18;

@@ -1,10 +1,10 @@
 import { bcd, framesToMsf, lbaToMsf } from "./address.ts";
 import { type Disc, trackAt } from "./disc.ts";
 
-/** ECMA-130 §22.3.6: x^16 + x^12 + x^5 + 1 over the first ten bytes, inverted. */
-export function crcQ(bytes: Uint8Array): number {
+/** ECMA-130 §22.3.6: x^16 + x^12 + x^5 + 1 over the first bytes, ten of sub-channel Q, inverted. */
+export function crcQ(bytes: Uint8Array, length = 10): number {
   let crc = 0;
-  for (let i = 0; i < 10; i++) {
+  for (let i = 0; i < length; i++) {
     crc ^= bytes[i] << 8;
     for (let bit = 0; bit < 8; bit++) crc = crc & 0x8000 ? (crc << 1) ^ 0x1021 : crc << 1;
     crc &= 0xffff;

@@ -1,17 +1,20 @@
 import { AtaPort, AtaRegister } from "../../../../assembly/spec/ata.ts";
 import type { Block } from "../../../core/block.ts";
 import { disposable } from "../../../core/dispose.ts";
+import { ParavaneError } from "../../../core/error.ts";
 import type { Later } from "../../../core/flow.ts";
 import type { Device, InterruptLine, IoBar, Machine, PciFunction, PortDevice, Release } from "../../../core/machine.ts";
 import type { AtaRegisters } from "../../../hypervisor/ata-registers.ts";
 import { IdeDisk } from "./ata/disk.ts";
 import type { IdeDriveOptions } from "./ata/options.ts";
+import { CdDrive } from "./atapi/drive.ts";
+import type { CdDriveOptions, Tray } from "./atapi/options.ts";
 import { IdeChannel } from "./channel.ts";
 import type { IdeDevice, PacketDevice } from "./device.ts";
 import { PacketDrive } from "./packet.ts";
 
-/** A disk, alone or with the identity it presents; or a packet device. */
-export type IdeDrive = Block | IdeDriveOptions | { packet: PacketDevice };
+/** A disk, alone or with the identity it presents; a CD or DVD drive; or a packet device of one's own. */
+export type IdeDrive = Block | IdeDriveOptions | CdDriveOptions | { packet: PacketDevice };
 
 export interface IdeOptions {
   /** Primary and secondary channel; on each, drive 0 and drive 1. */
@@ -32,6 +35,8 @@ export interface IdeController extends Device {
   readonly channels: readonly [AtaRegisters, AtaRegisters];
   /** Bytes that went through the data ports so far; each is one more copy than DMA makes. */
   readonly portBytes: number;
+  /** The tray of the CD drive at that place. @throws ParavaneError NOT_FOUND */
+  tray(channel: 0 | 1, drive: 0 | 1): Tray;
   /** Does a command wait, under the error policy `stop`, for `resume`? */
   readonly stopped: boolean;
   /** Tries every stopped command again. */
@@ -67,7 +72,7 @@ class PiixIde implements IdeController {
 
   constructor(machine: Machine, options: IdeOptions) {
     const native = typeof options.mode === "object" ? options.mode.native : null;
-    this.#devices = [0, 1, 2, 3].map((i) => deviceOf(options.drives[i >> 1]?.[i & 1], i));
+    this.#devices = [0, 1, 2, 3].map((i) => deviceOf(machine, options.drives[i >> 1]?.[i & 1], i));
     const channel = (index: number, legacy: number) =>
       new IdeChannel(
         machine,
@@ -102,6 +107,12 @@ class PiixIde implements IdeController {
 
   get portBytes(): number {
     return this.channels[0].portBytes + this.channels[1].portBytes;
+  }
+
+  tray(channel: 0 | 1, drive: 0 | 1): Tray {
+    const device = this.#devices[channel * 2 + drive];
+    if (device instanceof PacketDrive && device.device instanceof CdDrive) return device.device;
+    throw new ParavaneError("NOT_FOUND", `drive ${drive} of channel ${channel} is no CD drive`, { channel, drive });
   }
 
   get stopped(): boolean {
@@ -178,14 +189,15 @@ function window(channel: IdeChannel, base: number, first: AtaRegister): PortDevi
   };
 }
 
-function deviceOf(drive: IdeDrive | null | undefined, index: number): IdeDevice | null {
+function deviceOf(machine: Machine, drive: IdeDrive | null | undefined, index: number): IdeDevice | null {
   if (!drive) return null;
+  if ("cd" in drive) return new PacketDrive(new CdDrive(drive, machine.clock, index));
   if ("packet" in drive) return new PacketDrive(drive.packet);
   return new IdeDisk("block" in drive ? drive : { block: drive }, index);
 }
 
 /**
- * Plugs an IDE controller with these disks into a machine.
+ * Plugs an IDE controller with these drives into a machine.
  * @throws ParavaneError EXISTS (its ports are taken), UNSUPPORTED (sector size), INVALID (a drive's strings), NO_SPACE
  */
 export function attachIde(machine: Machine, options: IdeOptions): IdeController {

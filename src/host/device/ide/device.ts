@@ -72,4 +72,6 @@ export interface PacketDevice {
   reset(kind: ResetKind): void;
   save(): Plain;
   restore(state: Plain): void;
+  /** The guest will ask for nothing more. */
+  close?(): void;
 }

@@ -100,6 +100,10 @@ export class PacketDrive implements IdeDevice {
     this.device.restore(device);
   }
 
+  close(): void {
+    this.device.close?.();
+  }
+
   /** §9.10: the packet itself comes by PIO, without an interrupt. */
   #awaitPacket(): void {
     this.#transfer = null;

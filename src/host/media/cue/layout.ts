@@ -1,5 +1,5 @@
 import { ParavaneError } from "../../../core/error.ts";
-import { Control, type Run, type Session, type Track } from "../disc.ts";
+import { Control, type DiscText, type Run, type Session, type Track } from "../disc.ts";
 import { type SectorForm, STORED } from "../sector.ts";
 import type { ByteSource } from "../source.ts";
 import type { CueIndex, CueSheet, CueTrack } from "./sheet.ts";
@@ -77,12 +77,19 @@ export function layOut(sheet: CueSheet, data: readonly CueData[]): Layout {
       end: lba,
       indexes,
       ...(isrc === undefined ? {} : { isrc }),
+      ...textOf(cue),
     };
     tracks.push(track);
     for (const place of places) runs.push({ ...place, track });
   }
   sessions.push(sessionOf(sheet, tracks, session, lba));
   return { tracks, sessions, runs, sectors: lba };
+}
+
+/** `text`, where the sheet has any. */
+export function textOf({ title, performer }: { title?: string; performer?: string }): { text?: DiscText } {
+  if (title === undefined && performer === undefined) return {};
+  return { text: { ...(title === undefined ? {} : { title }), ...(performer === undefined ? {} : { performer }) } };
 }
 
 /** What each INDEX holds: up to the next one in the same file, or that file's end. */

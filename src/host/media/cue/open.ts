@@ -4,7 +4,7 @@ import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import type { Disc } from "../disc.ts";
 import { type ByteSource, fillZeros, storeSource } from "../source.ts";
-import { type CueData, layOut } from "./layout.ts";
+import { type CueData, layOut, textOf } from "./layout.ts";
 import { parseCue } from "./parse.ts";
 import type { CueSheet } from "./sheet.ts";
 import { findSamples } from "./wave.ts";
@@ -45,8 +45,8 @@ function* open(sheet: CueSheet, { openFile }: CueOptions): Flow<Disc> {
       data.push(yield* dataOf(store, file.type === "WAVE"));
     }
     const { tracks, sessions, runs, sectors } = layOut(sheet, data);
-    const names = sheet.mcn === undefined ? {} : { mcn: sheet.mcn };
-    return { kind: "cd", sectors, tracks, sessions, runs, ...names, close };
+    const mcn = sheet.mcn === undefined ? {} : { mcn: sheet.mcn };
+    return { kind: "cd", sectors, tracks, sessions, runs, ...mcn, ...textOf(sheet), close };
   } catch (thrown) {
     yield* wait(close());
     throw thrown;

@@ -26,7 +26,7 @@ const FLAGS: Record<string, number> = {
   DATA: 0,
 };
 
-/** Lead-out, lead-in and pre-gap between the first two sessions, and between later ones (Orange Book part II §1). */
+/** Lead-out, lead-in and pre-gap between the first two sessions, and between later ones (Orange Book part II). */
 const FIRST_GAP = 6750 + 4500 + 150;
 const NEXT_GAP = 2250 + 4500 + 150;
 /** More than 255 minutes are on no disc. */

@@ -89,15 +89,17 @@ function* addFresh(volume: Volume, at: Place, entry: bigint, from: number, lengt
   const { tables, clusterBytes, extended, unitBytes } = volume;
   const zero = (entry & ZERO) !== 0n && !extended;
   const wanted = Math.min(Math.ceil((from + length) / clusterBytes), tables.perPage - (at.slot % tables.perPage));
+  const retired = zero ? Number(entry & OFFSET) : 0;
   let run = 1;
-  let retired = zero ? Number(entry & OFFSET) : 0;
   const before: bigint[] = [];
-  if (extended) before.push((yield* tables.l2(at.index, at.table, at.slot)).bits);
-  for (; run < wanted && retired === 0; run++) {
-    const next = yield* tables.l2(at.index, at.table, at.slot + run);
-    if ((next.entry & (OFFSET | PACKED)) !== 0n || (!extended && ((next.entry & ZERO) !== 0n) !== zero)) break;
-    before.push(next.bits);
-  }
+  if (extended) {
+    for (; run <= wanted; run++) {
+      const next = yield* tables.l2(at.index, at.table, at.slot + run - 1);
+      if (run > 1 && (next.entry & (OFFSET | PACKED)) !== 0n) break;
+      before.push(next.bits);
+    }
+    run = before.length;
+  } else if (retired === 0) run += tables.unplaced(at.index, at.slot + 1, wanted - 1, zero);
   const { position, count } = yield* take(volume, run);
   const end = Math.min(from + length, count * clusterBytes);
   const first = Math.floor(from / unitBytes) * unitBytes;
@@ -114,14 +116,13 @@ function* addFresh(volume: Volume, at: Place, entry: bigint, from: number, lengt
     yield* volume.refcounts.release(position / clusterBytes, count);
     throw thrown;
   }
-  yield* tables.setL2(at.index, at.table, at.slot, count, (i) => ({
-    entry: BigInt(position + i * clusterBytes) | ALONE,
-    bits: extended ? stored(before[i], first - i * clusterBytes, last - i * clusterBytes, unitBytes) : undefined,
-  }));
-  if (retired !== 0) {
-    volume.retire(retired, 1);
-    retired = 0;
-  }
+  if (extended) {
+    yield* tables.setL2(at.index, at.table, at.slot, count, (i) => ({
+      entry: BigInt(position + i * clusterBytes) | ALONE,
+      bits: stored(before[i], first - i * clusterBytes, last - i * clusterBytes, unitBytes),
+    }));
+  } else yield* tables.place(at.index, at.table, at.slot, count, position);
+  if (retired !== 0) volume.retire(retired, 1);
 }
 
 /** The bitmap with the subclusters of bytes [from, to) of the cluster stored and not zeros. */

@@ -39,6 +39,8 @@ export class Tables {
   readonly #l1Position: number;
   readonly #l1Bytes: number;
   readonly #clusterBytes: number;
+  /** The mapper's memory, which never grows. */
+  readonly #view: DataView;
   readonly #dirty = new Map<number, DirtyPage>();
   /** L1 indexes of L2 tables that no L1 entry on disk points to yet. */
   readonly #fresh = new Set<number>();
@@ -69,6 +71,25 @@ export class Tables {
       zeroFlag: header.version > 2,
       dataEnd: (data ?? store).size,
     });
+    this.#view = viewOf(this.mapper.memory);
+  }
+
+  /**
+   * How many entries from `slot` on, `most` at the most and within its page, which is cached, have no cluster, and the zero
+   * flag or not. Only for entries of 8 bytes.
+   */
+  unplaced(index: number, slot: number, most: number, zero: boolean): number {
+    if (most === 0) return 0;
+    const { key, within } = this.#place(index, 0, slot);
+    const page = this.mapper.pageAt(key);
+    if (page < 0) throw new RangeError(`L2 page ${key} is not cached`);
+    let count = 0;
+    for (let at = page + within; count < most; at += 8, count++) {
+      const [high, low] = [this.#view.getUint32(at), this.#view.getUint32(at + 4)];
+      // Bits 9 to 55 say where; bit 62, that it is compressed.
+      if ((high & 0x40ffffff) !== 0 || low >>> 9 !== 0 || ((low & 1) === 1) !== zero) break;
+    }
+    return count;
   }
 
   get dirty(): boolean {
@@ -87,7 +108,7 @@ export class Tables {
   *l1(index: number): Flow<bigint> {
     const key = this.mapper.topKey(index * 8);
     const at = yield* this.#cached(key, this.#l1Position + Math.floor((index * 8) / PAGE_BYTES) * PAGE_BYTES);
-    return viewOf(this.mapper.memory).getBigUint64(at + ((index * 8) % PAGE_BYTES));
+    return this.#view.getBigUint64(at + ((index * 8) % PAGE_BYTES));
   }
 
   /** @param fresh a new L2 table, which nothing on disk refers to yet */
@@ -101,7 +122,7 @@ export class Tables {
         this.mapper.dropPage(this.mapper.leafKey(index, byte));
       }
     }
-    viewOf(this.mapper.memory).setBigUint64(at + ((index * 8) % PAGE_BYTES), value);
+    this.#view.setBigUint64(at + ((index * 8) % PAGE_BYTES), value);
     this.#changed(key, position, at, false);
   }
 
@@ -109,7 +130,7 @@ export class Tables {
   *l2(index: number, table: number, slot: number): Flow<{ entry: bigint; bits: bigint }> {
     const { key, position, within } = this.#place(index, table, slot);
     const at = (yield* this.#cached(key, position)) + within;
-    const view = viewOf(this.mapper.memory);
+    const view = this.#view;
     return { entry: view.getBigUint64(at), bits: this.entryBytes === 16 ? view.getBigUint64(at + 8) : 0n };
   }
 
@@ -118,7 +139,7 @@ export class Tables {
     const { key, within } = this.#place(index, 0, slot);
     const at = this.mapper.pageAt(key);
     if (at < 0) throw new RangeError(`L2 page ${key} is not cached`);
-    return viewOf(this.mapper.memory).getBigUint64(at + within);
+    return this.#view.getBigUint64(at + within);
   }
 
   /** Changes the entries of `count` slots within one page. */
@@ -131,7 +152,7 @@ export class Tables {
   ): Flow {
     const { key, position, within } = this.#place(index, table, slot);
     const page = yield* this.#cached(key, position);
-    const view = viewOf(this.mapper.memory);
+    const view = this.#view;
     for (let i = 0; i < count; i++) {
       const at = page + within + i * this.entryBytes;
       const { entry, bits } = value(i);
@@ -139,6 +160,19 @@ export class Tables {
       if (bits !== undefined) view.setBigUint64(at + 8, bits);
     }
     this.#changed(key, position, page, this.#fresh.has(index));
+  }
+
+  /** Gives `count` slots within one page clusters that lie together from `position` on. Only for entries of 8 bytes. */
+  *place(index: number, table: number, slot: number, count: number, position: number): Flow {
+    const { key, position: pagePosition, within } = this.#place(index, table, slot);
+    const page = yield* this.#cached(key, pagePosition);
+    for (let i = 0; i < count; i++) {
+      const at = page + within + i * 8;
+      const cluster = position + i * this.#clusterBytes;
+      this.#view.setUint32(at, (0x80000000 | Math.floor(cluster / 2 ** 32)) >>> 0);
+      this.#view.setUint32(at + 4, cluster >>> 0);
+    }
+    this.#changed(key, pagePosition, page, this.#fresh.has(index));
   }
 
   /** Writes what nothing on disk refers to yet. */

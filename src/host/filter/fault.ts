@@ -1,5 +1,4 @@
 import { type Block, type BlockRequest, type Op, Status } from "../../core/block.ts";
-import { type AsyncCloseable, disposable } from "../../core/dispose.ts";
 import { type ErrorCode, ParavaneError } from "../../core/error.ts";
 import type { Later } from "../../core/flow.ts";
 
@@ -21,7 +20,7 @@ export interface FaultRule {
 }
 
 /** A block whose requests can be made to fail. */
-export interface FaultyBlock extends Block, AsyncCloseable {
+export interface FaultyBlock extends Block {
   /** Requests failed so far. */
   readonly failed: number;
   /** Adds a rule; returns what takes it away. Rules are asked in the order in which they came. */
@@ -42,7 +41,6 @@ interface Active extends FaultRule {
 }
 
 class Faults implements FaultyBlock {
-  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly size: number;
   readonly sectorSize: number;
   readonly readOnly: boolean;
@@ -98,8 +96,6 @@ class Faults implements FaultyBlock {
     return false;
   }
 }
-
-disposable(Faults.prototype);
 
 function matches({ ops, from, to }: FaultRule, request: BlockRequest): boolean {
   if (ops && !ops.includes(request.op)) return false;

@@ -2,7 +2,16 @@
 export { type Block, BlockRequest, Op, Status } from "./core/block.ts";
 export { type ErrorCode, type ErrorContext, ParavaneError } from "./core/error.ts";
 export type { Later } from "./core/flow.ts";
-export type { CheckReport, NewParent, Packing, ParentReference, Problem, SnapshotInfo } from "./core/format.ts";
+export type {
+  CheckReport,
+  NewParent,
+  NewParent,
+  Packing,
+  ParentReference,
+  ParentReference,
+  Problem,
+  SnapshotInfo,
+} from "./core/format.ts";
 export type {
   AddressSpace,
   Clock,
@@ -23,7 +32,7 @@ export type { Store } from "./core/store.ts";
 export { discard, flush, readBytes, writeBytes, writeZeroes } from "./host/block/bytes.ts";
 export { denyAll, type OpenedFile, type OpenGate, type OpenRequest } from "./host/block/gate.ts";
 export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
-export { type OverlayOptions, overlay } from "./host/block/overlay.ts";
+export { type CreateOverlayOptions, createOverlay, type OverlayOptions, overlay } from "./host/block/overlay.ts";
 export type { Place } from "./host/block/places.ts";
 export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
 export type { ErrorPolicy, IdeDriveOptions, TransferModes } from "./host/device/ide/ata/options.ts";
@@ -34,13 +43,23 @@ export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./
 export { type FaultCause, type FaultRule, type FaultyBlock, withFaults } from "./host/filter/fault.ts";
 export { type BenchOptions, type BenchReport, benchDisk } from "./host/image/bench.ts";
 export { type CheckOptions, checkImage, type ImageCheck, type ImageRepair, repairImage } from "./host/image/check.ts";
+export { type CommitOptions, type CommitReport, commitDisk } from "./host/image/commit.ts";
 export { type CompareOptions, type CompareReport, compareDisks } from "./host/image/compare.ts";
-export { type CopyOptions, type CopyReport, copyDisk } from "./host/image/copy.ts";
+export {
+  type CopyOptions,
+  type CopyOptions,
+  type CopyReport,
+  type CopyReport,
+  copyDisk,
+  copyDisk,
+} from "./host/image/copy.ts";
 export { type CreateImageOptions, createImage } from "./host/image/create.ts";
+export { discardChanges } from "./host/image/discard.ts";
 export { chainOf, type ImageInfo, imageInfo } from "./host/image/info.ts";
 export { type MapOptions, type MapRun, mapDisk } from "./host/image/map.ts";
 export { type Measured, type MeasureOptions, measureImage } from "./host/image/measure.ts";
 export { type Compress, type PackOptions, packDisk, packingOf } from "./host/image/pack.ts";
+export { type RebaseOptions, type RebaseReport, rebaseDisk } from "./host/image/rebase.ts";
 export { fillDisk, type ResizeOptions, resizeDisk } from "./host/image/resize.ts";
 export { salvage } from "./host/image/salvage.ts";
 export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./host/image/snapshot.ts";

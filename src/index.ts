@@ -2,16 +2,7 @@
 export { type Block, BlockRequest, Op, Status } from "./core/block.ts";
 export { type ErrorCode, type ErrorContext, ParavaneError } from "./core/error.ts";
 export type { Later } from "./core/flow.ts";
-export type {
-  CheckReport,
-  NewParent,
-  NewParent,
-  Packing,
-  ParentReference,
-  ParentReference,
-  Problem,
-  SnapshotInfo,
-} from "./core/format.ts";
+export type { CheckReport, NewParent, Packing, ParentReference, Problem, SnapshotInfo } from "./core/format.ts";
 export type {
   AddressSpace,
   Clock,
@@ -45,14 +36,7 @@ export { type BenchOptions, type BenchReport, benchDisk } from "./host/image/ben
 export { type CheckOptions, checkImage, type ImageCheck, type ImageRepair, repairImage } from "./host/image/check.ts";
 export { type CommitOptions, type CommitReport, commitDisk } from "./host/image/commit.ts";
 export { type CompareOptions, type CompareReport, compareDisks } from "./host/image/compare.ts";
-export {
-  type CopyOptions,
-  type CopyOptions,
-  type CopyReport,
-  type CopyReport,
-  copyDisk,
-  copyDisk,
-} from "./host/image/copy.ts";
+export { type CopyOptions, type CopyReport, copyDisk } from "./host/image/copy.ts";
 export { type CreateImageOptions, createImage } from "./host/image/create.ts";
 export { discardChanges } from "./host/image/discard.ts";
 export { chainOf, type ImageInfo, imageInfo } from "./host/image/info.ts";
@@ -67,6 +51,8 @@ export type { TaskOptions } from "./host/image/task.ts";
 export { type CueOptions, openCue } from "./host/media/cue/open.ts";
 export type { Disc } from "./host/media/disc.ts";
 export { type CdOptions, cdFromBlock } from "./host/media/image.ts";
+export { BlobStore, type BlobStoreOptions } from "./host/store/blob.ts";
+export { HttpStore, type HttpStoreOptions } from "./host/store/http.ts";
 export { MemoryStore } from "./host/store/memory.ts";
 export type { AtaRegisters } from "./hypervisor/ata-registers.ts";
 export { Hypervisor } from "./hypervisor/hypervisor.ts";

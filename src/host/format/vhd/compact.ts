@@ -37,9 +37,9 @@ export function* usage({ store, size, end }: Layout, dynamic: DynamicLayout): Fl
     { start: headerPosition, end: headerPosition + HEADER_BYTES },
     { start: tablePosition, end: align(tablePosition + header.entries * 4) },
   ];
-  for (const { position, length } of header.parent.locators) {
+  for (const { position, length, space } of header.parent.locators) {
     if (position + BigInt(length) > BigInt(end)) continue;
-    metadata.push({ start: Number(position), end: align(Number(position) + length) });
+    metadata.push({ start: Number(position), end: Math.min(end, align(Number(position) + space)) });
   }
   metadata.sort((a, b) => a.start - b.start);
   const gaps: Range[] = [];
@@ -111,9 +111,9 @@ function homesFor(dynamic: DynamicLayout, gaps: readonly Range[]): Range[] | nul
   const { locators } = dynamic.header.parent;
   if (!dynamic.parent) return null;
   const { stride } = new Ground(dynamic);
-  const total = locators.reduce((sum, { length }) => sum + align(length), 0);
+  const total = locators.reduce((sum, { space }) => sum + space, 0);
   const gap = gaps.find(({ start, end }) => end - align(start) >= Math.max(stride, total));
   if (!gap || locators.every(({ position }) => Number(position) < gap.start)) return null;
   let at = align(gap.start);
-  return locators.map(({ length }) => ({ start: at, end: (at += align(length)) }));
+  return locators.map(({ space }) => ({ start: at, end: (at += space) }));
 }

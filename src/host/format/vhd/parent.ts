@@ -2,8 +2,8 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { NewParent } from "../../../core/format.ts";
 import { DiskType, EPOCH, SECTOR } from "./footer.ts";
-import { changedHeader, HEADER_BYTES, type HeaderParent, type LocatedParent, parseHeader } from "./header.ts";
-import { align, read, write } from "./io.ts";
+import { changedHeader, HEADER_BYTES, type HeaderParent, parseHeader } from "./header.ts";
+import { read, write } from "./io.ts";
 import type { DynamicLayout, Layout } from "./layout.ts";
 import { MAX_BYTES, Platform, utf16 } from "./locator.ts";
 import { cut, extend, footers } from "./publish.ts";
@@ -53,7 +53,7 @@ export function placed({ texts, ...parent }: ParentTexts, start: number) {
     padded.set(text);
     return { platform, space, length: text.length, position, text: padded };
   });
-  return { ...parent, locators, end } satisfies LocatedParent & { end: number };
+  return { ...parent, locators, end } satisfies HeaderParent & { end: number };
 }
 
 /** The parent that there is, texts and all; without those that are not in the file. */
@@ -98,7 +98,7 @@ export function* writeParent(
   const fits = made?.locators.every(({ length }, i) => i < homes.length && length <= homes[i].end - homes[i].start);
   if (made && fits) {
     const locators = made.locators.map((locator, i) => {
-      const text = locator.text.subarray(0, align(locator.length));
+      const text = locator.text.subarray(0, homes[i].end - homes[i].start);
       return { ...locator, position: BigInt(homes[i].start), space: text.length, text };
     });
     for (const { position, text } of locators) yield* write(store, Number(position), text);
@@ -123,9 +123,9 @@ export function* headerHome({ store, end }: Layout, dynamic: DynamicLayout): Flo
 
 /** Where the texts of the parent that there is now are, if nothing else is there. */
 export function* presentHomes(layout: Layout, dynamic: DynamicLayout): Flow<Range[]> {
-  const ranges = dynamic.header.parent.locators.map(({ position, length }) => ({
+  const ranges = dynamic.header.parent.locators.map(({ position, space }) => ({
     start: Number(position),
-    end: Number(position) + align(length),
+    end: Number(position) + space,
   }));
   return (yield* untouched(layout.store, dynamic, layout.end, ranges)) ? ranges : [];
 }

@@ -124,7 +124,7 @@ function* makeRoom(layout: Layout, dynamic: DynamicLayout, tableEnd: number): Fl
     if (ground.holds(sector, layout.end) && inside(sector * SECTOR, ground.stride)) blocks.push({ index, sector });
   });
   yield* extend(layout, tableEnd);
-  if (header.parent.locators.some(({ position, length }) => inside(Number(position), align(length)))) {
+  if (header.parent.locators.some(({ position, space }) => inside(Number(position), space))) {
     yield* rewriteHeader(layout, dynamic);
   }
   if (blocks.length === 0) return;

@@ -144,6 +144,8 @@ export interface SnapshotInfo {
   stateSize: number;
   /** Nanoseconds that the guest had run. */
   clock: bigint;
+  /** Instructions that it had executed; absent where the image does not say. */
+  instructions?: bigint;
 }
 
 /** Snapshots are found by id, else by name. @throws ParavaneError NOT_FOUND, UNSUPPORTED, NO_SPACE */
@@ -244,7 +246,7 @@ export interface CheckReport {
   compressedClusters: number;
   /** Of those stored, how many do not follow the one before them, where the format counts that. */
   fragmentedClusters?: number;
-  /** First byte that nothing in use reaches. */
+  /** First byte that nothing reaches that is in use, or counted as such. */
   imageEndOffset: number;
 }
 

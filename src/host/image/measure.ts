@@ -45,5 +45,7 @@ export async function measureImage(options: MeasureOptions): Promise<Measured> {
       used += Math.max(0, next - first);
     }
   }
+  const { preallocation } = creation;
+  if (preallocation === "full" || preallocation === "falloc") used = all;
   return { required: bytes(used), fullyAllocated: bytes(all) };
 }

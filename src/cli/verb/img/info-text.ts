@@ -22,6 +22,7 @@ export function infoText(facts: Facts): string {
       name: one.name,
       date: one["date-sec"] * 1000,
       stateSize: one["vm-state-size"],
+      ...(one.icount !== undefined && { instructions: BigInt(one.icount) }),
       clock: BigInt(one["vm-clock-sec"]) * 1000000000n + BigInt(one["vm-clock-nsec"]),
     }));
     lines.push(snapshotTable(list));

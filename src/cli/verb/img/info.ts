@@ -72,7 +72,7 @@ function factsOf(disk: Disk) {
     ...(formatSpecific ? { "format-specific": ordered(formatSpecific as Specific) } : {}),
     ...(parent === undefined
       ? {}
-      : { "full-backing-filename": besides(store.name, parent), "backing-filename": parent }),
+      : { "full-backing-filename": besides(store.name, parent, disk.parent?.windows), "backing-filename": parent }),
     "dirty-flag": info.dirty,
     ...(Object.keys(own).length === 0 ? {} : { paravane: own }),
   };
@@ -99,13 +99,15 @@ function ordered({ type, data }: Specific): Specific {
   return { type, data: { ...Object.fromEntries(first), ...data } };
 }
 
-function besides(image: string, name: string): string {
+function besides(image: string, noted: string, windows = false): string {
+  const name = windows ? noted.replaceAll("\\", "/") : noted;
   const elsewhere = isAbsolute(name) || /^([a-z]:|[a-z][a-z0-9+.-]+:|\\)/i.test(name);
-  return elsewhere || dirname(image) === "." ? name : join(dirname(image), name);
+  return elsewhere || (!windows && dirname(image) === ".") ? name : join(dirname(image), name);
 }
 
-function snapshotFacts({ id, name, date, clock, stateSize }: SnapshotInfo) {
+function snapshotFacts({ id, name, date, clock, stateSize, instructions }: SnapshotInfo) {
   return {
+    ...(instructions !== undefined && { icount: Number(instructions) }),
     "vm-clock-nsec": Number(clock % 1000000000n),
     name,
     "date-sec": Math.floor(date / 1000),

@@ -27,19 +27,14 @@ const onOff: Convert = (value, name) => {
 };
 /** The format's own name of it. */
 const format: Convert = (value) => value;
-const PREALLOCATION: Row = ["preallocation", unless("off"), "off, metadata, falloc or full"];
+const PREALLOCATION: Row = ["preallocation", text, "off, metadata, falloc or full"];
 const SIZE: Row = ["size", size, "virtual disk size, in bytes"];
 
 type Row = [ours: string, convert: Convert, help: string];
 
-/** What asks for the default is left out. */
-function unless(usual: string): Convert {
-  return (value) => (value === usual ? undefined : value);
-}
-
 /** qemu-img's `-o` names: ours, and how the text is read. An empty name: only checked. */
 const OPTIONS: Record<string, Record<string, Row>> = {
-  raw: { size: SIZE, preallocation: ["preallocation", unless("off"), "off, falloc or full"] },
+  raw: { size: SIZE, preallocation: ["preallocation", text, "off, falloc or full"] },
   vhd: {
     size: SIZE,
     subformat: ["subformat", text, "dynamic or fixed"],

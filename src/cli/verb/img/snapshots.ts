@@ -28,21 +28,21 @@ export async function snapshotOption(
   throw new ParavaneError("NOT_FOUND", `Failed to load snapshot: Can't find snapshot ${text}`, { file });
 }
 
-/** The table that qemu-img prints; its last column, the instruction counter, is not known here. */
+/** The table that qemu-img prints. */
 export function snapshotTable(list: readonly SnapshotInfo[]): string {
   return [
     "Snapshot list:",
     tableRow("ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT"),
-    ...list.map(({ id, name, stateSize, date, clock }) =>
-      tableRow(id, name, shortSize(stateSize), dateText(date), clockText(clock), ""),
+    ...list.map(({ id, name, stateSize, date, clock, instructions }) =>
+      tableRow(id, name, shortSize(stateSize), dateText(date), clockText(clock), instructions?.toString() ?? ""),
     ),
   ].join("\n");
 }
 
 function tableRow(id: string, tag: string, size: string, date: string, clock: string, count: string): string {
-  // As qemu-img: a long tag pushes the size to the right.
-  const middle = tag.padEnd(17) + size.padStart(8);
-  return `${id.padEnd(10)}${middle}${date.padStart(20)}${clock.padStart(13)}${count.padStart(11)}`.trimEnd();
+  // As qemu-img: what is too long pushes the rest to the right.
+  const left = `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)}`;
+  return `${left}${date.padStart(20)}${clock.padStart(13)}${count.padStart(11)}`;
 }
 
 function dateText(milliseconds: number): string {

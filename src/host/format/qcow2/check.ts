@@ -26,6 +26,7 @@ export function* checkQcow2(store: Store): Flow<CheckReport> {
     totalClusters: Math.ceil(volume.header.size / volume.clusterBytes),
     allocatedClusters: 0,
     compressedClusters: 0,
+    fragmentedClusters: 0,
     imageEndOffset: 0,
   };
   const note = (kind: Problem["kind"], structure: string, offset: number, message: string) => {
@@ -44,9 +45,11 @@ export function* checkQcow2(store: Store): Flow<CheckReport> {
   yield* countAll(walk, l1, snapshots);
   const blocks = yield* countRefcounts(walk, volume);
   refuseOverlaps(walk, volume, blocks);
-  yield* compareCounts(walk, volume, blocks, note);
+  report.imageEndOffset = yield* compareCounts(walk, volume, blocks, note);
   yield* checkFlags(volume, blocks, note, report);
-  for (const [cluster] of walk.counts.entries()) report.imageEndOffset = (cluster + 1) * volume.clusterBytes;
+  for (const [cluster] of walk.counts.entries()) {
+    report.imageEndOffset = Math.max(report.imageEndOffset, (cluster + 1) * volume.clusterBytes);
+  }
   return report;
 }
 
@@ -134,7 +137,9 @@ function refuseOverlaps({ counts, tables, problem, header }: Walk, volume: Volum
   }
 }
 
-function* compareCounts(walk: Walk, volume: Volume, blocks: Map<number, number>, note: Note): Flow {
+/** Returns where the last cluster with a count ends, be it leaked. */
+function* compareCounts(walk: Walk, volume: Volume, blocks: Map<number, number>, note: Note): Flow<number> {
+  let end = 0;
   const { clusterBytes, refcounts, header, store } = volume;
   const { perBlock } = refcounts;
   for (const [index, position] of blocks) {
@@ -143,6 +148,7 @@ function* compareCounts(walk: Walk, volume: Volume, blocks: Map<number, number>,
       const actual = getCount(bytes, i, header.refcountOrder);
       const cluster = index * perBlock + i;
       const expected = walk.counts.get(cluster);
+      if (actual > 0) end = Math.max(end, (cluster + 1) * clusterBytes);
       if (actual === expected) continue;
       note(
         actual > expected ? "leak" : "count",
@@ -157,6 +163,7 @@ function* compareCounts(walk: Walk, volume: Volume, blocks: Map<number, number>,
     const what = `has no block for the cluster at byte ${cluster * clusterBytes}, which ${expected} refer to`;
     note("count", "refcount table", header.refcountPosition, what);
   }
+  return end;
 }
 
 /** "Bit 63 is 1 if the refcount is exactly one", in what the active L1 table reaches. */
@@ -183,6 +190,8 @@ function* checkFlags(volume: Volume, blocks: Map<number, number>, note: Note, re
       note("count", "L1 table", l1.position + i * 8, `entry ${i} is flagged wrongly as ${alone[i] ? "" : "not "}alone`);
     }
     const view = viewOf(yield* read(store, table, clusterBytes));
+    // Where the next cluster of this table would follow the last one.
+    let next = 0;
     for (let at = 0; at < clusterBytes; at += extended ? 16 : 8) {
       const high = view.getUint32(at);
       const low = view.getUint32(at + 4);
@@ -190,10 +199,16 @@ function* checkFlags(volume: Volume, blocks: Map<number, number>, note: Note, re
       if (high & 0x40000000) {
         report.compressedClusters++;
         report.allocatedClusters++;
+        // By their nature, as QEMU counts.
+        report.fragmentedClusters!++;
         continue;
       }
       const host = offsetOf(high, low);
       if (host !== 0 || (external && high >>> 31)) report.allocatedClusters++;
+      if (host !== 0) {
+        if (next !== 0 && next !== host) report.fragmentedClusters!++;
+        next = host + clusterBytes;
+      }
       if (host === 0 || external || host % clusterBytes !== 0 || host + clusterBytes > end) continue;
       if ((yield* isAlone(host)) === (high >>> 31 === 1)) continue;
       const slot = at / (extended ? 16 : 8);

@@ -12,6 +12,8 @@ export interface Snapshot {
   date: number;
   /** Nanoseconds that the guest had run. */
   clock: bigint;
+  /** Instructions that it had executed; absent when not counted. */
+  instructions?: bigint;
   /** Bytes of saved machine state. */
   stateSize: number;
   /** Guest-visible bytes then; absent in old version 2 images, where it is the disk's. */
@@ -28,6 +30,8 @@ export interface Snapshot {
 const FIXED = 40;
 /** Bytes of extra data that are understood: state size and disk size. */
 const KNOWN = 16;
+/** "icount value": all ones when the guest was not run with it. */
+const UNCOUNTED = 2n ** 64n - 1n;
 const MAX_TABLE = 2 ** 26;
 
 export function* readSnapshots(store: Store, header: Header): Flow<Snapshot[]> {
@@ -57,6 +61,7 @@ export function* readSnapshots(store: Store, header: Header): Flow<Snapshot[]> {
       more: rest.slice(Math.min(KNOWN, extraLength), extraLength),
     };
     if (extraLength >= 16) snapshot.diskSize = getWide(extra, 8);
+    if (extraLength >= 24 && extra.getBigUint64(16) !== UNCOUNTED) snapshot.instructions = extra.getBigUint64(16);
     const cluster = 2 ** header.clusterBits;
     const { l1Position, l1Size } = snapshot;
     const end = Math.ceil(store.size / cluster) * cluster;

@@ -10,11 +10,12 @@ import { findSnapshot, type Snapshot } from "./snapshot-table.ts";
 
 /** Internal snapshots, oldest first. */
 export function listSnapshots({ volume: { snapshots } }: Qcow2Image): readonly SnapshotInfo[] {
-  return snapshots.map(({ id, name, date, diskSize, stateSize, clock }) => ({
+  return snapshots.map(({ id, name, date, diskSize, stateSize, clock, instructions }) => ({
     id,
     name,
     date,
     ...(diskSize === undefined ? {} : { diskSize }),
+    ...(instructions !== undefined && { instructions }),
     stateSize,
     clock,
   }));

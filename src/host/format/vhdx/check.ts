@@ -45,9 +45,10 @@ function* check(store: Store): Flow<{ report: CheckReport; image: VhdxImage }> {
   });
   report.allocatedClusters = used.blocks;
   report.imageEndOffset = used.end;
-  report.leaks = Math.max(0, Math.ceil(store.size / MiB) - used.units.within(store.size));
+  // Gaps between blocks are left by every product that aligns them: only what a repair gives back is a leak.
+  report.leaks = Math.max(0, Math.ceil(store.size / MiB) - Math.ceil(report.imageEndOffset / MiB));
   if (report.leaks > 0) {
-    const message = `${report.leaks} MiB of the file are used by nothing`;
+    const message = `has ${report.leaks} MiB at its end that nothing uses`;
     report.problems.push({ kind: "leak", structure: "file", offset: report.imageEndOffset, message });
   }
   return { report, image };

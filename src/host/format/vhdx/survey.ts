@@ -79,11 +79,9 @@ export function* survey(
 }
 
 /** Which MiB of the file are taken: a bit each. */
-export class Units {
+class Units {
   /** 65,536 units to a part. */
   readonly #parts = new Map<number, Uint8Array>();
-  #last = 0;
-  #count = 0;
 
   /** False when any of them was taken before. */
   take(position: number, length: number): boolean {
@@ -95,21 +93,8 @@ export class Units {
       const at = (unit % 65536) >> 3;
       const bit = 1 << (unit & 7);
       if (part[at] & bit) free = false;
-      else {
-        part[at] |= bit;
-        this.#count++;
-      }
-      this.#last = Math.max(this.#last, unit);
+      part[at] |= bit;
     }
     return free;
-  }
-
-  /** How many of those that begin within `size` bytes are taken. */
-  within(size: number): number {
-    let count = this.#count;
-    for (let unit = Math.ceil(size / MiB); unit <= this.#last; unit++) {
-      if ((this.#parts.get(Math.floor(unit / 65536))?.[(unit % 65536) >> 3] ?? 0) & (1 << (unit & 7))) count--;
-    }
-    return count;
   }
 }

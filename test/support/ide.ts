@@ -105,6 +105,7 @@ export class IdeBench {
   drain(): Uint8Array {
     const bytes: number[] = [];
     while (this.altStatus & AtaStatus.DataRequest) {
+      if (bytes.length > 1 << 24) throw new Error("the drive wants something else than being read");
       const word = this.read(AtaRegister.Data, 2);
       bytes.push(word & 0xff, word >>> 8);
     }

@@ -30,6 +30,7 @@ export type { ErrorPolicy, IdeDriveOptions, TransferModes } from "./host/device/
 export type { CdDriveOptions, Tray } from "./host/device/ide/atapi/options.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
 export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";
+export type { IdeState } from "./host/device/ide/save.ts";
 export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
 export { type FaultCause, type FaultRule, type FaultyBlock, withFaults } from "./host/filter/fault.ts";
 export { type BenchOptions, type BenchReport, benchDisk } from "./host/image/bench.ts";

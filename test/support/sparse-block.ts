@@ -59,6 +59,11 @@ export class SparseBlock implements Block {
     return this.#waiting.length;
   }
 
+  /** Whoever asked for what is held is no more. */
+  forget(): void {
+    this.#waiting = [];
+  }
+
   /** Completes what is held; resolves once whoever submitted it has heard. */
   async release(): Promise<void> {
     for (const go of this.#waiting.splice(0)) go();

@@ -1,4 +1,5 @@
 import { type Block, type BlockRequest, type Op, Status } from "../../core/block.ts";
+import { type AsyncCloseable, disposable } from "../../core/dispose.ts";
 import { type ErrorCode, ParavaneError } from "../../core/error.ts";
 import type { Later } from "../../core/flow.ts";
 
@@ -20,7 +21,7 @@ export interface FaultRule {
 }
 
 /** A block whose requests can be made to fail. */
-export interface FaultyBlock extends Block {
+export interface FaultyBlock extends Block, AsyncCloseable {
   /** Requests failed so far. */
   readonly failed: number;
   /** Adds a rule; returns what takes it away. Rules are asked in the order in which they came. */
@@ -41,6 +42,7 @@ interface Active extends FaultRule {
 }
 
 class Faults implements FaultyBlock {
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly size: number;
   readonly sectorSize: number;
   readonly readOnly: boolean;
@@ -96,6 +98,8 @@ class Faults implements FaultyBlock {
     return false;
   }
 }
+
+disposable(Faults.prototype);
 
 function matches({ ops, from, to }: FaultRule, request: BlockRequest): boolean {
   if (ops && !ops.includes(request.op)) return false;

@@ -1,5 +1,13 @@
 import { type AtaRegister, Prd } from "../../../../assembly/spec/ata.ts";
-import { DriveField, IdeEvent, IdeField, IdeOp, IdePhase, IdeProtocol } from "../../../../assembly/spec/ide.ts";
+import {
+  DriveField,
+  IdeAbort,
+  IdeEvent,
+  IdeField,
+  IdeOp,
+  IdePhase,
+  IdeProtocol,
+} from "../../../../assembly/spec/ide.ts";
 import type { BlockRequest } from "../../../core/block.ts";
 import type { Later } from "../../../core/flow.ts";
 import type { Clock, InterruptLine, Machine, Width } from "../../../core/machine.ts";
@@ -8,6 +16,7 @@ import { type Core, coreFor } from "../../../wasm/core.ts";
 import { RequestTable } from "../../../wasm/requests.ts";
 import type { IdeDevice } from "./device.ts";
 import { type ChannelSide, DevicePort } from "./port.ts";
+import { type Asked, type ChannelState, loadChannel, saveChannel } from "./save.ts";
 
 /** Above this, `ideRead` returns what the read has set off. */
 const EVENT = 2 ** 32;
@@ -28,9 +37,10 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   readonly #devices: readonly (IdeDevice | null)[];
   readonly #line: InterruptLine;
   readonly #busMaster: () => boolean;
-  /** The device that has been asked and has not answered. */
-  #asked = false;
-  #closed: (() => void) | null = null;
+  /** What a device has been asked for and has not answered. */
+  #asked: Asked = null;
+  /** Told of the answer instead of the core: the channel is being closed or restored. */
+  #dropped: (() => void) | null = null;
   #isClosed = false;
 
   /** @throws ParavaneError NO_SPACE */
@@ -87,14 +97,52 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   close(): Later<void> {
     this.#isClosed = true;
     this.#line.set(false);
-    for (const device of this.#devices) device?.close?.();
-    if (this.#asked) return new Promise((resolve) => (this.#closed = resolve));
+    return this.#quiet((device) => device.close?.());
+  }
+
+  save(): ChannelState {
+    return saveChannel(this.core, this.context, this.#asked, this.#devices);
+  }
+
+  /**
+   * Goes on where `save` was called: what was in flight is asked for again. Waits for what this channel itself had in
+   * flight, and drops it. @throws ParavaneError INVALID
+   */
+  restore(state: ChannelState): Later<void> {
+    const later = this.#quiet((device) => device.reset("abort"));
+    return later ? later.then(() => this.#load(state)) : this.#load(state);
+  }
+
+  /** Has `stop` make each device give up what it is at, and waits for an answer that is still due. */
+  #quiet(stop: (device: IdeDevice) => void): Promise<void> | undefined {
+    const answered = new Promise<void>((resolve) => (this.#dropped = resolve));
+    for (const device of this.#devices) if (device) stop(device);
+    if (this.#asked !== null) return answered;
+    this.#dropped = null;
+    return undefined;
+  }
+
+  #load(state: ChannelState): void {
+    this.#dropped = null;
+    loadChannel(this.core, this.context, state, this.#devices);
+    state.devices.forEach((saved, i) => {
+      this.#devices[i]?.restore(saved);
+    });
+    const selected = this.#selected;
+    if (state.asked !== null) {
+      this.#asked = state.asked;
+      // What only a reset still waits for has no one left to wait for; a device that goes on by itself answers in its time.
+      const ending = this.#get(IdeField.Phase) === IdePhase.Reset || this.#get(IdeField.Abort) !== IdeAbort.None;
+      if (ending) this.answer(0, -1);
+      else if (!selected?.goesOn) this.#react(state.asked === "io" ? IdeEvent.Io : IdeEvent.Execute);
+    }
+    this.#driveLine();
   }
 
   answer(answer: number, lba: number): void {
-    this.#asked = false;
-    if (this.#isClosed) {
-      this.#closed?.();
+    this.#asked = null;
+    if (this.#dropped || this.#isClosed) {
+      this.#dropped?.();
       return;
     }
     const event = this.core.call.ideFinish(this.context, answer, lba);
@@ -105,7 +153,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   takeDma(request: BlockRequest): boolean {
     const ready = this.core.call.idePrd(this.context, this.#busMaster() ? 1 : 0) !== 0;
     if (ready) this.#table.read(0, request);
-    else this.#asked = false;
+    else this.#asked = null;
     return ready;
   }
 
@@ -123,7 +171,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   /** Does what the core has asked for. The line moves last, when every register tells the new state. */
   #react(event: number): void {
     if (event & (IdeEvent.Io | IdeEvent.Execute)) {
-      this.#asked = true;
+      this.#asked = event & IdeEvent.Io ? "io" : "execute";
       if (this.#get(IdeField.Protocol) === IdeProtocol.PioOut) this.portBytes += this.#get(IdeField.BufferEnd);
       if (event & IdeEvent.Io) this.#selected?.transfer();
       else this.#execute();

@@ -12,6 +12,7 @@ import type { CdDriveOptions, Tray } from "./atapi/options.ts";
 import { IdeChannel } from "./channel.ts";
 import type { IdeDevice, PacketDevice } from "./device.ts";
 import { PacketDrive } from "./packet.ts";
+import type { IdeState } from "./save.ts";
 
 /** A disk, alone or with the identity it presents; a CD or DVD drive; or a packet device of one's own. */
 export type IdeDrive = Block | IdeDriveOptions | CdDriveOptions | { packet: PacketDevice };
@@ -41,6 +42,16 @@ export interface IdeController extends Device {
   readonly stopped: boolean;
   /** Tries every stopped command again. */
   resume(): void;
+  /**
+   * The controller with its devices at this moment, commands under way included: plain data that survives JSON. Disk
+   * contents, guest memory and PCI configuration are the machine's to save.
+   */
+  save(): IdeState;
+  /**
+   * Goes on where `save` was called, on a controller with the same drives over the same contents; what was under way is
+   * begun again. Waits, where there is need, for what this controller has in flight. @throws ParavaneError INVALID
+   */
+  restore(state: IdeState): Later<void>;
 }
 
 /** 82371SB (PIIX3) data sheet §2.3.1: where its bus-master registers stand until the guest moves BAR 4. */
@@ -121,6 +132,18 @@ class PiixIde implements IdeController {
 
   resume(): void {
     for (const device of this.#devices) device?.resume?.();
+  }
+
+  save(): IdeState {
+    return { version: 1, channels: this.channels.map((channel) => channel.save()) };
+  }
+
+  restore(state: IdeState): Later<void> {
+    if (state.version !== 1 || state.channels?.length !== 2) {
+      throw new ParavaneError("INVALID", `this is no saved IDE controller of version 1`, { version: state.version });
+    }
+    const waiting = this.channels.map((channel, i) => channel.restore(state.channels[i]));
+    if (waiting.some((each) => each instanceof Promise)) return Promise.all(waiting).then(() => undefined);
   }
 
   close(): Later<void> {

@@ -37,6 +37,11 @@ export interface IdeDevice {
   /** All that `restore` needs on a device made with the same options. */
   save(): Plain;
   restore(state: Plain): void;
+  /**
+   * After `restore`: the command that was under way goes on by itself. Otherwise what had been asked is asked again, so
+   * that `execute` and `transfer` must bear to be called once more with the state that they themselves left.
+   */
+  readonly goesOn?: boolean;
   /** The guest will ask for nothing more. */
   close?(): void;
   /** A command waits for `resume`, which has it tried again. */
@@ -61,7 +66,7 @@ export type PacketAnswer =
 export interface PacketDevice {
   /** Fills the words of IDENTIFY PACKET DEVICE (ATA/ATAPI-6 §8.16) that do not depend on the channel: not 62, 63, 88, 93. */
   identify(words: Uint16Array): void;
-  /** Takes a command. `dma` is bit 0 of the Features register. */
+  /** Takes a command. `dma` is bit 0 of the Features register. What has not been answered is asked again after a restore. */
   begin(packet: Uint8Array, dma: boolean): Later<PacketAnswer>;
   /** Puts the bytes from `at` on into all of `segments` of `memory`. The Error register of a CHECK CONDITION, or 0. */
   read(at: number, memory: Uint8Array, segments: SegmentList): Later<number>;

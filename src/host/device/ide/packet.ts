@@ -151,14 +151,16 @@ export class PacketDrive implements IdeDevice {
       this.#port.fail(AtaError.Abort);
       return;
     }
-    if (transfer.direction === "out") {
+    if (transfer.direction === "out" && transfer.block > 0) {
       const error = yield* wait(this.device.write(transfer.at, this.#port.memory, this.#block(transfer.block)));
       if (error !== 0) {
         this.#port.fail(error);
         return;
       }
     }
+    // From here on there is no block, in case that this is saved and begun again.
     transfer.at += transfer.block;
+    transfer.block = 0;
     if (transfer.at < transfer.length) yield* this.#offer(transfer);
     else yield* this.#end();
   }
@@ -166,20 +168,21 @@ export class PacketDrive implements IdeDevice {
   /** The next DRQ block: its size stands in the byte count, its direction in the interrupt reason. */
   *#offer(transfer: Transfer): Flow {
     const port = this.#port;
-    transfer.block = Math.min(transfer.limit, transfer.length - transfer.at);
-    this.#transfer = transfer;
+    const block = Math.min(transfer.limit, transfer.length - transfer.at);
     if (transfer.direction === "in") {
-      const error = yield* wait(this.device.read(transfer.at, port.memory, this.#block(transfer.block)));
+      const error = yield* wait(this.device.read(transfer.at, port.memory, this.#block(block)));
       if (error !== 0) {
         port.fail(error);
         return;
       }
     }
-    port.setRegister(AtaRegister.LbaMid, transfer.block);
-    port.setRegister(AtaRegister.LbaHigh, transfer.block >> 8);
+    transfer.block = block;
+    this.#transfer = transfer;
+    port.setRegister(AtaRegister.LbaMid, block);
+    port.setRegister(AtaRegister.LbaHigh, block >> 8);
     port.setRegister(AtaRegister.Count, transfer.direction === "in" ? AtaReason.ToHost : 0);
     // The data port moves words: of an odd count the last byte is padding.
-    const even = (transfer.block + 1) & ~1;
+    const even = (block + 1) & ~1;
     if (transfer.direction === "in") port.dataIn(even);
     else port.dataOut(even, false);
   }
@@ -187,7 +190,11 @@ export class PacketDrive implements IdeDevice {
   *#byDma(): Flow {
     const transfer = this.#transfer;
     const request = this.#request;
-    if (!this.#port.takeDma(request) || !transfer) return;
+    if (!this.#port.takeDma(request)) return;
+    if (!transfer) {
+      this.#port.fail(AtaError.Abort);
+      return;
+    }
     const { memory, segments } = request;
     if (transfer.direction === "in") this.#port.touch(request);
     const moved =
@@ -198,8 +205,8 @@ export class PacketDrive implements IdeDevice {
   }
 
   *#end(): Flow {
-    this.#transfer = null;
     const answer = yield* wait(this.device.end?.() ?? ({ kind: "done" } as const));
+    this.#transfer = null;
     if (answer.kind === "check") this.#port.fail(answer.error);
     else this.#port.done();
   }

@@ -65,7 +65,9 @@ export function* publish(volume: Volume, state: NextState): Flow {
   const l1 = new Uint8Array(state.l1.entries * 8);
   for (let i = 0; i < tables.length; i++) {
     if (tables[i] === 0) continue;
-    tables[i] = yield* flagTable(store, header, counts, tables[i], place);
+    const number = tables[i] / cluster;
+    const lower = state.cut === true && counts.get(number) === 1 && space.lowest < number;
+    tables[i] = yield* flagTable(store, header, counts, tables[i], place, lower);
   }
   for (let i = 0; i < tables.length; i++) {
     if (tables[i] === 0) continue;
@@ -115,15 +117,23 @@ function* giveBack(store: Store, cluster: number, before: Space, counts: Counts,
 }
 
 /**
- * The L2 table with "alone" flags that agree with the counts: itself, where they do, else a copy. Returns where that is.
+ * The L2 table with "alone" flags that agree with the counts: itself, where they do and it need not move, else a copy.
+ * Returns where that is.
  */
-function* flagTable(store: Store, header: Header, counts: Counts, table: number, place: PlaceFor): Flow<number> {
+function* flagTable(
+  store: Store,
+  header: Header,
+  counts: Counts,
+  table: number,
+  place: PlaceFor,
+  move: boolean,
+): Flow<number> {
   const cluster = 2 ** header.clusterBits;
   const bytes = yield* read(store, table, cluster);
   const view = viewOf(bytes);
   const external = (header.incompatible & Incompatible.DataFile) !== 0n;
   const entryBytes = header.incompatible & Incompatible.ExtendedL2 ? 16 : 8;
-  let changed = false;
+  let changed = move;
   for (let at = 0; at < cluster; at += entryBytes) {
     const high = view.getUint32(at);
     const host = offsetOf(high, view.getUint32(at + 4));

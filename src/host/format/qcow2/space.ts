@@ -36,13 +36,18 @@ export class Space {
     for (let cluster = first; cluster < end; cluster++) this.add(cluster);
   }
 
-  /** The first of `count` free clusters that lie together; they are in use from now on. */
-  take(count: number): number {
+  /** The first that is free. */
+  get lowest(): number {
     while (this.has(this.#hint)) {
       if (this.#bits[Math.floor(this.#hint / 8)] === 0xff) this.#hint = Math.floor(this.#hint / 8) * 8 + 8;
       else this.#hint++;
     }
-    let first = this.#hint;
+    return this.#hint;
+  }
+
+  /** The first of `count` free clusters that lie together; they are in use from now on. */
+  take(count: number): number {
+    let first = this.lowest;
     for (let at = first; at < first + count; at++) if (this.has(at)) first = at + 1;
     this.addRange(first, first + count);
     return first;

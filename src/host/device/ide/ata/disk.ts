@@ -21,7 +21,7 @@ import { logByDma, readLogExt, writeLogExt } from "./log.ts";
 import { MediaAccess } from "./media.ts";
 import { configOf, type DriveConfig, type IdeDriveOptions } from "./options.ts";
 import { checkPower, power, wake } from "./power.ts";
-import { eraseOn, security, securityAtPowerOn } from "./security.ts";
+import { security, securityAtPowerOn } from "./security.ts";
 import { forgetTimer, interruptTest, resumeTest } from "./self-test.ts";
 import { initializeParameters, setFeatures, setMultiple } from "./settings.ts";
 import { smart } from "./smart.ts";
@@ -155,7 +155,8 @@ export class IdeDisk implements IdeDevice, AtaDisk {
   save(): Plain {
     const { state } = this;
     const now = this.port.clock.now();
-    const smart = { ...state.smart, earlier: state.smart.earlier + now - state.smart.poweredOn, poweredOn: 0 };
+    const test = state.smart.test && { ...state.smart.test, due: Math.max(0, state.smart.test.due - now) };
+    const smart = { ...state.smart, test, earlier: state.smart.earlier + now - state.smart.poweredOn, poweredOn: 0 };
     // Times become ages: the clock of the machine that restores it is another.
     return toPlain({ ...state, lastCommand: now - state.lastCommand, smart });
   }
@@ -168,7 +169,11 @@ export class IdeDisk implements IdeDevice, AtaDisk {
     this.state.smart.poweredOn = now;
     this.publish();
     resumeTest(this);
-    if (this.state.security.erasing !== null) eraseOn(this);
+  }
+
+  /** A captive self-test has its clock; whatever else was under way is begun again, an erase from the start. */
+  get goesOn(): boolean {
+    return this.state.smart.test?.captive === true;
   }
 
   /** What power-on and the reset wire restore. */

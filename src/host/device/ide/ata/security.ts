@@ -141,8 +141,8 @@ function erase(disk: AtaDisk, master: boolean, password: Uint8Array): Verdict {
   return "answered";
 }
 
-/** Clears the next part; also what a restored machine does with an erase that was under way. */
-export function eraseOn(disk: AtaDisk): void {
+/** Clears the next part. */
+function eraseOn(disk: AtaDisk): void {
   const { port, state, config } = disk;
   const { security } = state;
   // A reset has ended it: what is owed is an answer.

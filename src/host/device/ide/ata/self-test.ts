@@ -61,7 +61,7 @@ export function startTest(disk: AtaDisk, number: number): Verdict {
   if (!known || !offers(disk, AtaConfigurable.SelfTest)) return false;
   // §8.54.5.2: a new one ends what is under way.
   if (smart.test) endTest(disk, Result.Aborted);
-  smart.test = { number, captive, done: 0, next: -1 };
+  smart.test = { number, captive, done: 0, next: -1, due: 0 };
   if (number === Test.Offline) smart.offlineStatus = Offline.InProgress;
   wait(disk, STEP_MS);
   if (!captive) return true;
@@ -74,9 +74,13 @@ export function interruptTest(disk: AtaDisk, byReset: boolean): void {
   if (disk.state.smart.test) endTest(disk, byReset ? Result.Interrupted : Result.Aborted);
 }
 
-/** After a restore. */
+/** After a restore: `due` is then how long to wait. */
 export function resumeTest(disk: AtaDisk): void {
-  if (disk.state.smart.test) wait(disk, STEP_MS);
+  const { test } = disk.state.smart;
+  if (!test) return;
+  // A read that had not come back is asked for again at once.
+  if (test.due === 0) step(disk);
+  else wait(disk, test.due);
 }
 export function forgetTimer(disk: AtaDisk): void {
   timers.get(disk)?.();
@@ -85,6 +89,8 @@ export function forgetTimer(disk: AtaDisk): void {
 
 function wait(disk: AtaDisk, ms: number): void {
   forgetTimer(disk);
+  const { test } = disk.state.smart;
+  if (test) test.due = disk.port.clock.now() + ms;
   timers.set(
     disk,
     disk.port.clock.after(ms, () => step(disk)),

@@ -34,6 +34,8 @@ export interface RunningTest {
   done: number;
   /** Next sector of this tenth. */
   next: number;
+  /** When it goes on. */
+  due: number;
 }
 
 export interface Smart {

@@ -19,9 +19,10 @@ import {
 
 /** SRST is set, or the reset wire is pulled. */
 export function beginReset(ctx: usize): void {
+  // The bus master does not hear a drive's reset: it stays Active unless data was on its way.
+  if (get(ctx + IdeField.Phase) === IdePhase.Dma && get(ctx + IdeField.InFlight) !== 0) clearActive(ctx);
   put(ctx + IdeField.Phase, IdePhase.Reset);
   put(ctx + IdeField.Abort, IdeAbort.None);
-  clearActive(ctx);
   for (let i: u32 = 0; i < 2; i++) {
     const drive = driveAt(ctx, i);
     if (isPresent(drive)) setStatus(drive, AtaStatus.Busy);

@@ -84,17 +84,30 @@ function within(reg: u32, offset: u32): bool {
   return offset === 0 || reg + offset <= (AtaRegister.Command as u32);
 }
 
-function readRegister(ctx: usize, reg: u32): u32 {
+/**
+ * The drive whose register is read, or 0. §9.16.1: a disk that is alone as device 0 answers for device 1, but for its
+ * status; nobody else drives the bus for a drive that is not there, and pulled down it reads 0.
+ */
+function answering(ctx: usize, reg: u32): usize {
   const drive = selected(ctx);
-  // Nobody drives the bus for a drive that is not there; pulled down, it reads 0.
-  if (!isPresent(drive) || reg > (AtaRegister.AltStatus as u32)) return 0;
+  if (isPresent(drive)) return drive;
+  const first = driveAt(ctx, 0);
+  const kind = get(first + DriveField.Kind);
+  if (drive === first || kind === DriveKind.Absent || kind === DriveKind.Packet) return 0;
+  return reg === AtaRegister.Status || reg === AtaRegister.AltStatus ? 0 : first;
+}
+
+function readRegister(ctx: usize, reg: u32): u32 {
+  const drive = answering(ctx, reg);
+  if (drive === 0 || reg > (AtaRegister.AltStatus as u32)) return 0;
   if (reg === AtaRegister.Status) {
     const status = get(drive + DriveField.Status);
     setInterrupt(ctx, drive, 0);
     return status;
   }
   if (reg === AtaRegister.AltStatus) return get(drive + DriveField.Status);
-  if (reg === AtaRegister.Device) return register(drive, reg);
+  // Both drives latch the Device register; what is selected shows in it whoever answers.
+  if (reg === AtaRegister.Device) return register(selected(ctx), reg);
   if ((get(ctx + IdeField.Control) & AtaControl.HighOrder) !== 0) return previous(drive, reg);
   return reg === AtaRegister.Error ? get(drive + DriveField.Error) : register(drive, reg);
 }
@@ -107,6 +120,11 @@ function writeRegister(ctx: usize, reg: u32, value: u32): void {
   if (reg === AtaRegister.Data || reg > (AtaRegister.Command as u32)) return;
   const drive = selected(ctx);
   const control = get(ctx + IdeField.Control) & ~AtaControl.HighOrder;
+  if (reg === AtaRegister.Command) {
+    // §5.2.9: writing Command withdraws an interrupt, whatever becomes of the command.
+    put(ctx + IdeField.Control, control);
+    setInterrupt(ctx, drive, 0);
+  }
   // §9.1: while BSY or DRQ is set nothing but Device Control and two commands is looked at.
   const busy = (get(drive + DriveField.Status) & (AtaStatus.Busy | AtaStatus.DataRequest)) !== 0;
   if (busy || get(ctx + IdeField.Phase) !== IdePhase.Idle) {

@@ -136,6 +136,8 @@ export function advance(ctx: usize, drive: usize): void {
   const remaining = get(ctx + IdeField.Remaining) - moved;
   store<u64>(ctx + IdeField.Lba, lba);
   put(ctx + IdeField.Remaining, remaining);
+  // §8.36: a verify that succeeds says nothing of where; drives leave the task file as it was.
+  if (get(ctx + IdeField.Op) === IdeOp.Verify) return;
   writeAddress(drive, traits, lba);
   writeCount(drive, traits, remaining);
 }

@@ -3,14 +3,17 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { SegmentList } from "../../src/core/segments.ts";
 import type { Store } from "../../src/core/store.ts";
 import { readBytes, writeBytes } from "../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
+import { BlobStore } from "../../src/host/store/blob.ts";
 import { FileStore } from "../../src/host/store/file.ts";
 import { fileHoles } from "../../src/host/store/file-holes.ts";
+import { HttpStore } from "../../src/host/store/http.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
+import { RangeServer } from "../support/range-server.ts";
 import { LateStore } from "../support/stores.ts";
 
 const folder = fs.mkdtempSync(join(tmpdir(), "paravane-store-"));
@@ -275,6 +278,84 @@ describe.each(STORES)("$name", ({ make, readOnly, synchronous }) => {
       }),
       { numRuns: 25, seed: 4 },
     );
+  });
+});
+
+/** Every store that only reads: those above as well, and those that never write. */
+const READERS: { name: string; synchronous: boolean; open(content: Uint8Array): Store | Promise<Store> }[] = [
+  ...STORES.map(({ name, synchronous, readOnly }) => ({ name, synchronous, open: readOnly })),
+  { name: "blob", synchronous: false, open: (content) => new BlobStore(new Blob([new Uint8Array(content)])) },
+  {
+    name: "blob, small units",
+    synchronous: false,
+    open: (content) => new BlobStore(new Blob([new Uint8Array(content)]), { unit: 4096, cacheBytes: 8192 }),
+  },
+  { name: "http", synchronous: false, open: async (content) => HttpStore.open(server.serve(content)) },
+  {
+    name: "http, small units",
+    synchronous: false,
+    open: async (content) =>
+      HttpStore.open(server.serve(content), { unit: 4096, cacheBytes: 16384, readahead: 8192, inFlight: 2 }),
+  },
+];
+
+let server: RangeServer;
+beforeAll(async () => {
+  server = await RangeServer.start();
+});
+afterAll(() => server.close());
+
+describe.each(READERS)("$name, read-only", ({ open, synchronous }) => {
+  test("reads any bytes, in any segments, together", async () => {
+    const content = pattern(300_001, 5);
+    const store = await open(content);
+    expect(store.size).toBe(content.length);
+    expect(store.readOnly).toBe(true);
+    const place = fc.record({ at: fc.nat(content.length), length: fc.oneof(fc.nat(600), fc.nat(150_000)) });
+    await fc.assert(
+      fc.asyncProperty(fc.array(place, { minLength: 1, maxLength: 5 }), async (list) => {
+        const reads = list.map(async ({ at, length: wanted }) => {
+          const length = Math.min(wanted, content.length - at);
+          const memory = new Uint8Array(length + 100);
+          const segments = new SegmentList();
+          const half = Math.floor(length / 2);
+          segments.push(length - half + 100, half);
+          segments.push(0, length - half);
+          await store.readv(at, memory, segments);
+          same(memory.subarray(length - half + 100), content.subarray(at, at + half));
+          same(memory.subarray(0, length - half), content.subarray(at + half, at + length));
+          same(memory.subarray(length - half, length - half + 100), new Uint8Array(100));
+        });
+        await Promise.all(reads);
+      }),
+      { numRuns: 40, seed: 11 },
+    );
+    await store.close();
+  });
+
+  test("refuses writes, what lies outside, and use after close; answers as it says", async () => {
+    const store = await open(pattern(100));
+    expect(await code(() => read(store, 90, 11))).toBe("OUT_OF_RANGE");
+    expect(await code(() => read(store, -1, 1))).toBe("OUT_OF_RANGE");
+    expect(await code(() => write(store, 0, pattern(1)))).toBe("READ_ONLY");
+    expect(await code(() => store.discard(0, 1))).toBe("READ_ONLY");
+    expect(await code(() => store.resize(10))).toBe("READ_ONLY");
+    const answer = store.readv(0, pattern(10), SegmentList.of(0, 10));
+    expect(answer instanceof Promise).toBe(!synchronous);
+    await answer;
+    await store.flush();
+    await store.close();
+    await store.close();
+    expect(await code(() => read(store, 0, 1))).toBe("CLOSED");
+    expect(await code(() => store.flush())).toBe("CLOSED");
+  });
+
+  test("holds nothing when there is nothing", async () => {
+    const store = await open(new Uint8Array(0));
+    expect(store.size).toBe(0);
+    same(await read(store, 0, 0), new Uint8Array(0));
+    expect(await code(() => read(store, 0, 1))).toBe("OUT_OF_RANGE");
+    await store.close();
   });
 });
 

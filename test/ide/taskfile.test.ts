@@ -83,18 +83,22 @@ test.each(["busy", "data request"])("while %s the task file and Command are deaf
   ide.write(AtaRegister.Count, 0x55);
   ide.write(AtaRegister.LbaLow, 0x55);
   ide.write(AtaRegister.Device, 0x10);
-  expect(ide.write(AtaRegister.Command, AtaCommand.Identify)).toBe(0);
+  // §5.2.9: an interrupt that waits is withdrawn all the same.
+  expect(ide.write(AtaRegister.Command, AtaCommand.Identify)).toBe(state === "busy" ? 0 : IdeEvent.Line);
   expect([ide.read(AtaRegister.Count), ide.read(AtaRegister.LbaLow)]).toEqual([count, low]);
   expect(ide.get(IdeField.Selected)).toBe(0);
   expect(ide.get(IdeField.Phase)).toBe(state === "busy" ? IdePhase.Busy : IdePhase.PioIn);
 });
 
-test("an absent second drive: writes land, reads are 0, commands go unheard", () => {
+test("an absent second drive: device 0 answers, but for Status; commands go unheard", () => {
   const ide = new IdeContext([1000]);
   ide.write(AtaRegister.Device, 0x10);
   ide.write(AtaRegister.Count, 0x55);
-  for (let register = AtaRegister.Error; register <= AtaRegister.Control; register++)
-    expect(ide.read(register)).toBe(0);
+  expect([ide.read(AtaRegister.Error), ide.read(AtaRegister.Count), ide.read(AtaRegister.LbaLow)]).toEqual([
+    1, 0x55, 1,
+  ]);
+  expect(ide.read(AtaRegister.Device)).toBe(0xb0);
+  expect([ide.read(AtaRegister.Status), ide.read(AtaRegister.AltStatus)]).toEqual([0, 0]);
   expect(ide.write(AtaRegister.Command, AtaCommand.Identify)).toBe(0);
   expect(ide.read(AtaRegister.Status)).toBe(0);
   ide.write(AtaRegister.Device, 0x00);

@@ -33,7 +33,7 @@ export class Chain {
   *parent({ paths, windows = false, format }: ParentReference): Flow<OpenedFile> {
     const opened = yield* this.#open({ kind: "parent", names: paths, windows, readOnly: true });
     const said = format === undefined ? undefined : formatOf(format);
-    return { store: opened.store, format: opened.format ?? said };
+    return { ...opened, format: opened.format ?? said };
   }
 
   *#open(request: Omit<OpenRequest, "image">): Flow<OpenedFile> {

@@ -2,7 +2,7 @@ import { type Block, BlockRequest, Op, Status } from "../../core/block.ts";
 import { type AsyncCloseable, disposable } from "../../core/dispose.ts";
 import { asParavaneError, ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
-import { ExtentKind, type Image, MapStop } from "../../core/format.ts";
+import { ExtentKind, type Image, MapStop, type NewParent } from "../../core/format.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { Backing } from "./backing.ts";
@@ -42,6 +42,8 @@ export class Engine implements Block, AsyncCloseable {
   readonly #idle: Batch[] = [];
   #copied = 0;
   #active = 0;
+  /** Requests so far that could change the disk. */
+  changes = 0;
   /** The image knows that it is being changed. */
   #begun = false;
   #drained: (() => void) | null = null;
@@ -127,6 +129,25 @@ export class Engine implements Block, AsyncCloseable {
     return run(work(this.image));
   }
 
+  /**
+   * Notes another parent, or none, in the image, durably, and reads through `backing` from then on. Returns the block behind
+   * it before, which is the caller's to close. No data moves. @throws ParavaneError UNSUPPORTED, and as `exclusive`
+   */
+  reparent(parent: NewParent | undefined, backing: Block | undefined): Promise<Block | undefined> {
+    const engine = this;
+    const file = this.store.name;
+    return this.exclusive(function* (image) {
+      if (!image.setParent) {
+        throw new ParavaneError("UNSUPPORTED", `the parent of a ${image.format} image cannot be changed`, { file });
+      }
+      yield* image.setParent(parent);
+      const before = engine.#backing.block;
+      engine.#backing = new Backing(backing);
+      if (backing) image.attach?.(backing);
+      return before;
+    });
+  }
+
   close(): Later<void> {
     if (this.#exclusive) return this.#exclusive.then(() => this.close());
     if (!this.#closing) {
@@ -168,6 +189,7 @@ export class Engine implements Block, AsyncCloseable {
       request.status = Status.Pending;
       request.error = null;
       let refused = refusal(request, this, this.store.name);
+      if (!refused && changes(request.op)) this.changes++;
       if (!refused && !this.#begun && changes(request.op)) refused = yield* this.#begin();
       if (!refused && this.image.crowded && changes(request.op)) refused = yield* this.#relieve();
       if (refused) fail(request, refused);

@@ -18,7 +18,9 @@ export interface OpenedFile {
   /** Closed with the disk. */
   store: Store;
   /** Its format, by our name, where the name or the gate says it; else the image that asks does, or its content. */
-  format?: string;
+  format?: string | undefined;
+  /** A parent is opened for reading, unless this is set: for a commit. */
+  writable?: boolean;
 }
 
 /**

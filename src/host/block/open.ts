@@ -1,4 +1,4 @@
-import { type Block, type BlockRequest, Op, Status } from "../../core/block.ts";
+import type { Block, BlockRequest } from "../../core/block.ts";
 import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
@@ -8,13 +8,13 @@ import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
 import { raw } from "../format/raw.ts";
 import { foreignFormat } from "../format/signatures.ts";
+import { Absent } from "./absent.ts";
 import { readBytes } from "./bytes.ts";
 import { Chain } from "./chain.ts";
 import { Engine, type EngineOptions } from "./engine.ts";
 import { denyAll, type OpenGate } from "./gate.ts";
 import { RawGuard } from "./guard.ts";
 import type { Place } from "./places.ts";
-import { fail, finish } from "./status.ts";
 
 /** Seconds by which clocks and file systems may round. */
 const TIME_SLACK = 2;
@@ -120,7 +120,7 @@ function* open(chain: Chain, name: string | undefined, options: ChainOptions): F
   let opened = false;
   try {
     if (image.parent && !backing)
-      backing = alone ? new Absent(store, image.parent) : yield* parentOf(chain, image, rest);
+      backing = alone ? new Absent(store.name, image.parent.paths) : yield* parentOf(chain, image, rest);
     checkParent(image, store, backing, onWarning);
     opened = true;
     // Whoever named the format will name it again.
@@ -135,13 +135,17 @@ function* open(chain: Chain, name: string | undefined, options: ChainOptions): F
 }
 
 function* parentOf(chain: Chain, { parent, format }: Image, options: ChainOptions): Flow<ImageDisk> {
-  const { store, format: said } = yield* chain.parent(parent!);
+  const { store, format: said, writable = false } = yield* chain.parent(parent!);
   const below = new Chain(chain.gate, [...chain.stores, store]);
   let disk: ImageDisk | undefined;
   let opened = false;
   try {
     const { codecs, onWarning } = options;
-    disk = yield* open(below, said, { readOnly: true, ...(codecs && { codecs }), ...(onWarning && { onWarning }) });
+    disk = yield* open(below, said, {
+      readOnly: !writable,
+      ...(codecs && { codecs }),
+      ...(onWarning && { onWarning }),
+    });
     if (said === undefined && disk.format === "raw") throw guessed(chain.store, store, format);
     opened = true;
     return disk;
@@ -170,28 +174,6 @@ function leave(closing: { close(): Later<void> }): void {
   Promise.resolve()
     .then(() => closing.close())
     .catch(() => {});
-}
-
-/** Stands in for a parent that was left out. */
-class Absent implements Block {
-  readonly size = Number.MAX_SAFE_INTEGER;
-  readonly sectorSize = 512;
-  readonly readOnly = true;
-  readonly copied = 0;
-  readonly #error: ParavaneError;
-
-  constructor(store: Store, { paths }: ParentReference) {
-    const context = { file: store.name, structure: "parent locator", paths };
-    this.#error = new ParavaneError("NOT_FOUND", `the parent, ${paths[0] ?? "(unnamed)"}, was left out`, context);
-  }
-  submit(requests: readonly BlockRequest[]): void {
-    for (const request of requests) {
-      request.status = Status.Pending;
-      if (request.op === Op.Flush) finish(request);
-      else fail(request, this.#error);
-    }
-  }
-  close(): void {}
 }
 
 /** An image with a parent is never read without it, nor over a disk that is known to be another. */

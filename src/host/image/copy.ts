@@ -6,7 +6,7 @@ import type { Disk } from "../block/open.ts";
 import type { Place } from "../block/places.ts";
 import { Lanes } from "./lanes.ts";
 import { Requests } from "./request.ts";
-import { Pace, type TaskOptions } from "./task.ts";
+import { Pace, type TaskOptions, Throttle } from "./task.ts";
 
 export interface CopyOptions extends TaskOptions {
   /** Bytes of the source and the target to begin at, whole sectors; and how many. Default: all of the source. */
@@ -17,6 +17,10 @@ export interface CopyOptions extends TaskOptions {
   fresh?: boolean;
   /** Runs of zeros this long, in bytes (a multiple of 512), are not written as data. 0: everything is. Default 4096. */
   sparse?: number;
+  /** Only what the source holds itself, or a parent nearer than this many steps: 1 leaves all its parents out. */
+  depth?: number;
+  /** Bytes moved a second, at most. */
+  rate?: number;
 }
 
 export interface CopyReport {
@@ -38,7 +42,7 @@ const WINDOW = 2 ** 30;
  * @throws ParavaneError ABORTED, OUT_OF_RANGE, NO_SPACE, READ_ONLY, MEDIA, CORRUPT, IO
  */
 export async function copyDisk(source: Disk, target: Disk, options: CopyOptions = {}): Promise<CopyReport> {
-  const { from = 0, to = 0, length = source.size - from, fresh = false, sparse = 4096 } = options;
+  const { from = 0, to = 0, length = source.size - from, fresh = false, sparse = 4096, depth } = options;
   if (to + length > target.size) {
     const context = { offset: to, length };
     throw new ParavaneError("OUT_OF_RANGE", `${length} bytes do not fit a disk of ${target.size}`, context);
@@ -53,6 +57,7 @@ export async function copyDisk(source: Disk, target: Disk, options: CopyOptions 
   const requests = Array.from({ length: LANES }, () => new Requests(buffers.memory));
   const report: CopyReport = { length, read: 0, written: 0 };
   const pace = new Pace(options, length);
+  const throttle = new Throttle(options.rate);
 
   /** Writes what has been read into the lane's buffer. */
   const put = (lane: number, at: number, size: number): Later<void> => {
@@ -75,7 +80,7 @@ export async function copyDisk(source: Disk, target: Disk, options: CopyOptions 
   /** A run of bytes that are stored: reads them, and writes what is not zero. */
   const move = async (start: number, end: number) => {
     for (let at = start; at < end; ) {
-      const wait = pace.step(at) ?? lanes.ready();
+      const wait = pace.step(at) ?? throttle.step(report.read) ?? lanes.ready();
       if (wait) {
         await wait;
         continue;
@@ -113,16 +118,23 @@ export async function copyDisk(source: Disk, target: Disk, options: CopyOptions 
       const wait = pace.step(at);
       if (wait) await wait;
       const places = source.places(from + at, Math.min(WINDOW, length - at));
-      const runs = joined(places instanceof Promise ? await places : places, sparse === 0);
+      const runs = joined(places instanceof Promise ? await places : places, sparse === 0, depth);
       let begin = at;
       let next = at;
       for (const run of runs) {
+        const start = next;
         next += run.length;
+        // A sector of the larger kind that began as part of another run.
+        if (begin < start && run.what !== "stored") {
+          const end = Math.min(begin + unit, length);
+          await move(begin, end);
+          begin = end;
+        }
         // Where the target's sectors are larger, a run begins and ends with whole ones.
-        const end = next >= length ? length : (run.stored ? Math.ceil : Math.floor)(next / unit) * unit;
+        const end = next >= length ? length : (run.what === "stored" ? Math.ceil : Math.floor)(next / unit) * unit;
         if (end <= begin) continue;
-        if (run.stored) await move(begin, Math.min(end, length));
-        else if (!fresh) await clear(begin, end);
+        if (run.what === "stored") await move(begin, Math.min(end, length));
+        else if (run.what === "zeros" && !fresh) await clear(begin, end);
         begin = end;
       }
       // The end of a hole that was not whole sectors of the target is copied with what follows.
@@ -141,14 +153,21 @@ export async function copyDisk(source: Disk, target: Disk, options: CopyOptions 
   return report;
 }
 
-/** Places as runs of bytes that must be read, or read as zeros. */
-function joined(places: Place[], all: boolean): { length: number; stored: boolean }[] {
-  const runs: { length: number; stored: boolean }[] = [];
-  for (const { kind, length } of places) {
-    const stored = all || (kind !== "zero" && kind !== "hole");
+interface Run {
+  length: number;
+  what: "stored" | "zeros" | "other";
+}
+
+/** Places as runs of bytes that must be read, that read as zeros, or that are another's than asked for. */
+function joined(places: Place[], all: boolean, within = Number.POSITIVE_INFINITY): Run[] {
+  const runs: Run[] = [];
+  for (const { kind, length, depth } of places) {
+    const empty = kind === "zero" || kind === "hole";
+    const other = depth >= within || (kind === "hole" && Number.isFinite(within));
+    const what = other ? "other" : empty && !all ? "zeros" : "stored";
     const last = runs[runs.length - 1];
-    if (last?.stored === stored) last.length += length;
-    else runs.push({ length, stored });
+    if (last?.what === what) last.length += length;
+    else runs.push({ length, what });
   }
   return runs;
 }

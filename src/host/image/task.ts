@@ -47,3 +47,20 @@ export class Pace {
     if (signal?.aborted) throw new ParavaneError("ABORTED", "the caller gave up", {}, { cause: signal.reason });
   }
 }
+
+/** Holds work back to so many bytes a second. */
+export class Throttle {
+  readonly #rate: number;
+  readonly #start = performance.now();
+
+  constructor(rate: number | undefined) {
+    this.#rate = rate ?? Number.POSITIVE_INFINITY;
+  }
+
+  /** A promise when `moved` bytes are more than the time that has passed allows; it ends soon, so that a signal is seen. */
+  step(moved: number): Promise<void> | undefined {
+    const early = (moved / this.#rate) * 1000 - (performance.now() - this.#start);
+    if (!(early > 0)) return undefined;
+    return new Promise((resolve) => setTimeout(resolve, Math.min(early, BEAT)));
+  }
+}

@@ -24,6 +24,7 @@ export interface OpenImageOptions {
 
 /**
  * Opens an image file and those that it is based on: in its own folder or those allowed, and none by URL.
+ * @throws ParavaneError NOT_FOUND, DENIED, CORRUPT, UNSUPPORTED, READ_ONLY, INVALID, IO
  */
 export async function openImage(path: string, options: OpenImageOptions = {}): Promise<Disk> {
   const { format, write = false, async = false, alone, backing, allow = [], snapshot, onWarning } = options;

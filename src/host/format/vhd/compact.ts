@@ -3,6 +3,7 @@ import { FOOTER_BYTES, SECTOR } from "./footer.ts";
 import { HEADER_BYTES } from "./header.ts";
 import { align, copy } from "./io.ts";
 import type { DynamicLayout, Layout } from "./layout.ts";
+import { headerHome, presentHomes, presentParent, writeParent } from "./parent.ts";
 import { cut, putEntry } from "./publish.ts";
 import { eachEntry, Ground, type Range } from "./table.ts";
 
@@ -36,9 +37,9 @@ export function* usage({ store, size, end }: Layout, dynamic: DynamicLayout): Fl
     { start: headerPosition, end: headerPosition + HEADER_BYTES },
     { start: tablePosition, end: align(tablePosition + header.entries * 4) },
   ];
-  for (const { position, length } of header.parent.locators) {
+  for (const { position, length, space } of header.parent.locators) {
     if (position + BigInt(length) > BigInt(end)) continue;
-    metadata.push({ start: Number(position), end: align(Number(position) + length) });
+    metadata.push({ start: Number(position), end: Math.min(end, align(Number(position) + space)) });
   }
   metadata.sort((a, b) => a.start - b.start);
   const gaps: Range[] = [];
@@ -58,11 +59,28 @@ export function* usage({ store, size, end }: Layout, dynamic: DynamicLayout): Fl
   return { blocks, gaps, end: last };
 }
 
+/** Moving the texts may make a gap that a block fits into; it need not be followed for ever. */
+const MAX_ROUNDS = 8;
+
 /**
  * Gives back what is not in use: the last blocks move into gaps that hold one, and the file ends after the last that is
  * left. Data is copied where nothing refers to, before the entries change.
  */
 export function* compact(layout: Layout, dynamic: DynamicLayout): Flow {
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    yield* moveBlocks(layout, dynamic);
+    const { gaps } = yield* usage(layout, dynamic);
+    const homes = homesFor(dynamic, gaps);
+    // Where a power cut has left it, at the end.
+    const away = (yield* headerHome(layout, dynamic)) !== dynamic.headerPosition;
+    if (!homes && !away) break;
+    const parent = dynamic.parent && (yield* presentParent(layout, dynamic));
+    yield* writeParent(layout, dynamic, parent, homes ?? (yield* presentHomes(layout, dynamic)));
+  }
+  yield* cut(layout, align((yield* usage(layout, dynamic)).end));
+}
+
+function* moveBlocks(layout: Layout, dynamic: DynamicLayout): Flow {
   const { store } = layout;
   const { header, tablePosition } = dynamic;
   const { stride } = new Ground(dynamic);
@@ -76,17 +94,26 @@ export function* compact(layout: Layout, dynamic: DynamicLayout): Flow {
       moves.set(blocks[top--], at / SECTOR);
     }
   }
-  if (moves.size > 0) {
-    for (const [from, to] of moves) yield* copy(store, from * SECTOR, to * SECTOR, stride);
-    yield* wait(store.flush());
-    const changed: [index: number, sector: number][] = [];
-    yield* eachEntry(store, tablePosition, header.entries, (sector, index) => {
-      const to = moves.get(sector);
-      if (to !== undefined) changed.push([index, to]);
-    });
-    for (const [index, sector] of changed) yield* putEntry(layout, dynamic, index, sector);
-    yield* wait(store.flush());
-  }
-  const { end } = yield* usage(layout, dynamic);
-  yield* cut(layout, align(end));
+  if (moves.size === 0) return;
+  for (const [from, to] of moves) yield* copy(store, from * SECTOR, to * SECTOR, stride);
+  yield* wait(store.flush());
+  const changed: [index: number, sector: number][] = [];
+  yield* eachEntry(store, tablePosition, header.entries, (sector, index) => {
+    const to = moves.get(sector);
+    if (to !== undefined) changed.push([index, to]);
+  });
+  for (const [index, sector] of changed) yield* putEntry(layout, dynamic, index, sector);
+  yield* wait(store.flush());
+}
+
+/** A gap that no block is left for goes to the texts of the parent, which lie behind it. */
+function homesFor(dynamic: DynamicLayout, gaps: readonly Range[]): Range[] | null {
+  const { locators } = dynamic.header.parent;
+  if (!dynamic.parent) return null;
+  const { stride } = new Ground(dynamic);
+  const total = locators.reduce((sum, { space }) => sum + space, 0);
+  const gap = gaps.find(({ start, end }) => end - align(start) >= Math.max(stride, total));
+  if (!gap || locators.every(({ position }) => Number(position) < gap.start)) return null;
+  let at = align(gap.start);
+  return locators.map(({ space }) => ({ start: at, end: (at += space) }));
 }

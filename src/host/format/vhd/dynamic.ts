@@ -12,7 +12,7 @@ import { changedFooter, FOOTER_BYTES, SECTOR } from "./footer.ts";
 import { UNUSED } from "./header.ts";
 import { fill, read, write } from "./io.ts";
 import { type DynamicLayout, type Layout, readLayout } from "./layout.ts";
-import { locate, writeParent } from "./parent.ts";
+import { locate, presentHomes, writeParent } from "./parent.ts";
 import { checkSize, grow, shrink } from "./resize.ts";
 import { Claims, eachEntry, Ground, overlapping } from "./table.ts";
 
@@ -146,7 +146,8 @@ export class DynamicVhd implements Image {
 
   *setParent(parent: NewParent | undefined): Flow {
     const texts = parent && locate(parent);
-    yield* writeParent(this.#layout, this.#dynamic, texts, true);
+    const homes = yield* presentHomes(this.#layout, this.#dynamic);
+    yield* writeParent(this.#layout, this.#dynamic, texts, homes);
     if (!parent) {
       this.#backing = undefined;
       yield* showThrough(this.#layout, this.#dynamic);

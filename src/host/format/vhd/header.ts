@@ -57,12 +57,7 @@ export function parseHeader(bytes: Uint8Array): Header | null {
   };
 }
 
-export interface LocatedParent extends Omit<HeaderParent, "locators"> {
-  /** Each with the bytes that it has in the file, whole sectors. */
-  locators: (Locator & { space: number })[];
-}
-
-export function buildHeader(tableOffset: number, entries: number, blockSize: number, parent?: LocatedParent) {
+export function buildHeader(tableOffset: number, entries: number, blockSize: number, parent?: HeaderParent) {
   const bytes = new Uint8Array(HEADER_BYTES);
   const view = new DataView(bytes.buffer);
   for (let i = 0; i < COOKIE.length; i++) bytes[i] = COOKIE.charCodeAt(i);
@@ -74,7 +69,7 @@ export function buildHeader(tableOffset: number, entries: number, blockSize: num
 }
 
 /** A copy with the changes and the right checksum. "Max Table Entries" and the checksum are both in the first sector. */
-export function changedHeader(header: Uint8Array, change: { entries?: number; parent?: LocatedParent | null }) {
+export function changedHeader(header: Uint8Array, change: { entries?: number; parent?: HeaderParent | null }) {
   const bytes = header.slice();
   const view = new DataView(bytes.buffer);
   const { entries, parent } = change;
@@ -90,7 +85,7 @@ export function changedHeader(header: Uint8Array, change: { entries?: number; pa
     parent.locators.forEach(({ platform, space, length, position }, i) => {
       const at = PARENT_LOCATORS + i * LOCATOR_BYTES;
       view.setUint32(at, platform);
-      // "Platform Data Space" is in sectors in the specification, and in bytes in what Virtual PC and Windows write.
+      // In bytes, as everybody writes it.
       view.setUint32(at + 4, space);
       view.setUint32(at + 8, length);
       view.setBigUint64(at + 16, position);

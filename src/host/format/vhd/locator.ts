@@ -4,6 +4,8 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
+import { SECTOR } from "./footer.ts";
+import { align } from "./io.ts";
 
 export const LOCATORS = 8;
 export const LOCATOR_BYTES = 24;
@@ -27,6 +29,8 @@ export interface Locator {
   /** Bytes of text. */
   length: number;
   position: bigint;
+  /** Bytes that it has in the file, whole sectors. */
+  space: number;
 }
 
 /** The entries that are in use. */
@@ -36,9 +40,16 @@ export function parseLocators(entries: Uint8Array): Locator[] {
   for (let at = 0; at < LOCATORS * LOCATOR_BYTES; at += LOCATOR_BYTES) {
     const platform = view.getUint32(at);
     if (platform === 0) continue;
-    found.push({ platform, length: view.getUint32(at + 8), position: view.getBigUint64(at + 16) });
+    const [space, length] = [view.getUint32(at + 4), view.getUint32(at + 8)];
+    found.push({ platform, length, position: view.getBigUint64(at + 16), space: spaceOf(space, length) });
   }
   return found;
+}
+
+/** "Platform Data Space" is in sectors in the specification, and in bytes in what Virtual PC and Windows write. */
+function spaceOf(space: number, length: number): number {
+  const bytes = space < SECTOR ? space * SECTOR : align(space);
+  return bytes >= length && bytes <= MAX_BYTES ? bytes : align(length);
 }
 
 /** The path that the locator holds; undefined for platforms whose text only they can read. @throws CORRUPT */

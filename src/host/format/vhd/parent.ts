@@ -1,13 +1,13 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { NewParent } from "../../../core/format.ts";
-import { DiskType, EPOCH } from "./footer.ts";
-import { changedHeader, HEADER_BYTES, type HeaderParent, type LocatedParent } from "./header.ts";
-import { align, read, write } from "./io.ts";
+import { DiskType, EPOCH, SECTOR } from "./footer.ts";
+import { changedHeader, HEADER_BYTES, type HeaderParent, parseHeader } from "./header.ts";
+import { read, write } from "./io.ts";
 import type { DynamicLayout, Layout } from "./layout.ts";
 import { MAX_BYTES, Platform, utf16 } from "./locator.ts";
 import { cut, extend, footers } from "./publish.ts";
-import { untouched } from "./table.ts";
+import { type Range, untouched } from "./table.ts";
 
 /** Bytes that a parent locator has in the file, at least. */
 const LOCATOR_SPACE = 4096;
@@ -53,7 +53,7 @@ export function placed({ texts, ...parent }: ParentTexts, start: number) {
     padded.set(text);
     return { platform, space, length: text.length, position, text: padded };
   });
-  return { ...parent, locators, end } satisfies LocatedParent & { end: number };
+  return { ...parent, locators, end } satisfies HeaderParent & { end: number };
 }
 
 /** The parent that there is, texts and all; without those that are not in the file. */
@@ -73,47 +73,61 @@ export function* presentParent({ store }: Layout, { header }: DynamicLayout): Fl
  *
  *   copy │ header │ BAT │ blocks │ texts │ header │ footer
  *
- * The texts end where those of the old parent were, if they fit and `reuse` is set.
+ * The texts end in `homes`, which nothing else uses, if they fit there one by one.
  */
 export function* writeParent(
   layout: Layout,
   dynamic: DynamicLayout,
   parent: ParentTexts | undefined,
-  reuse: boolean,
+  homes: readonly Range[],
 ): Flow {
   const { store } = layout;
   const type = parent ? DiskType.Differencing : DiskType.Dynamic;
   const start = layout.end;
-  const made = parent ? placed(parent, start) : { end: start, locators: [] };
-  const header = changedHeader(dynamic.header.bytes, { parent: parent ? (made as LocatedParent) : null });
-  yield* extend(layout, made.end + HEADER_BYTES);
-  for (const { position, text } of made.locators) yield* write(store, Number(position), text);
-  yield* write(store, made.end, header);
+  const made = parent && placed(parent, start);
+  const end = made?.end ?? start;
+  const header = changedHeader(dynamic.header.bytes, { parent: made ?? null });
+  yield* extend(layout, end + HEADER_BYTES);
+  for (const { position, text } of made?.locators ?? []) yield* write(store, Number(position), text);
+  yield* write(store, end, header);
   yield* wait(store.flush());
-  yield* footers(layout, { dataOffset: made.end, type });
+  yield* footers(layout, { dataOffset: end, type });
 
   // Nothing refers to the old header and its texts any more.
-  const homes = reuse ? dynamic.header.parent.locators : [];
-  const ranges = homes.map(({ position, length }) => ({
-    start: Number(position),
-    end: Number(position) + align(length),
-  }));
-  const fits =
-    made.locators.every(({ length }, i) => i < homes.length && length <= align(homes[i].length)) &&
-    (yield* untouched(store, dynamic, start, ranges));
   let final = header;
-  if (parent && fits) {
+  const fits = made?.locators.every(({ length }, i) => i < homes.length && length <= homes[i].end - homes[i].start);
+  if (made && fits) {
     const locators = made.locators.map((locator, i) => {
-      const text = locator.text.subarray(0, align(homes[i].length));
-      return { ...locator, position: homes[i].position, space: text.length, text };
+      const text = locator.text.subarray(0, homes[i].end - homes[i].start);
+      return { ...locator, position: BigInt(homes[i].start), space: text.length, text };
     });
     for (const { position, text } of locators) yield* write(store, Number(position), text);
-    final = changedHeader(header, { parent: { ...(made as LocatedParent), locators } });
+    final = changedHeader(header, { parent: { ...made, locators } });
   }
+  dynamic.headerPosition = yield* headerHome(layout, dynamic);
   yield* write(store, dynamic.headerPosition, final);
   yield* wait(store.flush());
   yield* footers(layout, { dataOffset: dynamic.headerPosition, type });
-  yield* cut(layout, fits ? start : made.end);
+  dynamic.header = parseHeader(final)!;
+  yield* cut(layout, fits ? start : end);
+}
+
+/** Where the header goes: right behind the footer's copy, or, when something else is there, where it is. */
+export function* headerHome({ store, end }: Layout, dynamic: DynamicLayout): Flow<number> {
+  const { headerPosition, header } = dynamic;
+  const home = { start: SECTOR, end: SECTOR + HEADER_BYTES };
+  if (headerPosition < home.end) return headerPosition;
+  const text = header.parent.locators.some(({ position }) => position < BigInt(home.end));
+  return !text && (yield* untouched(store, dynamic, end, [home])) ? home.start : headerPosition;
+}
+
+/** Where the texts of the parent that there is now are, if nothing else is there. */
+export function* presentHomes(layout: Layout, dynamic: DynamicLayout): Flow<Range[]> {
+  const ranges = dynamic.header.parent.locators.map(({ position, space }) => ({
+    start: Number(position),
+    end: Number(position) + space,
+  }));
+  return (yield* untouched(layout.store, dynamic, layout.end, ranges)) ? ranges : [];
 }
 
 const isAbsolute = (path: string) => /^([a-z]:)?[\\/]/i.test(path);

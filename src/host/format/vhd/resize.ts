@@ -5,7 +5,7 @@ import { changedFooter, FOOTER_BYTES, MAX_SIZE, SECTOR } from "./footer.ts";
 import { changedHeader, HEADER_BYTES, UNUSED } from "./header.ts";
 import { align, copy, corrupt, fill, read, write } from "./io.ts";
 import type { DynamicLayout, Layout } from "./layout.ts";
-import { presentParent, writeParent } from "./parent.ts";
+import { headerHome, presentParent, writeParent } from "./parent.ts";
 import { extend, footers, putEntry } from "./publish.ts";
 import { eachEntry, Ground } from "./table.ts";
 
@@ -63,7 +63,7 @@ export function* shrink(layout: Layout, dynamic: DynamicLayout, size: number): F
  */
 export function* grow(layout: Layout, dynamic: DynamicLayout, size: number): Flow {
   const { store } = layout;
-  const { header, headerPosition, tablePosition } = dynamic;
+  const { header, tablePosition } = dynamic;
   yield* clearLastBlock(layout, dynamic);
   const present = Math.ceil(layout.size / header.blockSize);
   const entries = Math.max(header.entries, Math.ceil(size / header.blockSize));
@@ -79,8 +79,8 @@ export function* grow(layout: Layout, dynamic: DynamicLayout, size: number): Flo
   yield* wait(store.flush());
   if (entries > header.entries) {
     // Number and checksum change together: they are in one sector.
-    const bytes = changedHeader(yield* read(store, headerPosition, HEADER_BYTES), { entries });
-    yield* write(store, headerPosition, bytes.subarray(0, SECTOR));
+    const bytes = changedHeader(dynamic.header.bytes, { entries });
+    yield* write(store, dynamic.headerPosition, bytes.subarray(0, SECTOR));
     yield* wait(store.flush());
   }
   yield* footers(layout, { size });
@@ -107,8 +107,10 @@ function* clearLastBlock({ store, size, end }: Layout, dynamic: DynamicLayout): 
 /** Frees the bytes between the table and `tableEnd`. */
 function* makeRoom(layout: Layout, dynamic: DynamicLayout, tableEnd: number): Flow {
   const { store } = layout;
-  const { header, headerPosition, tablePosition } = dynamic;
-  const oldEnd = tablePosition + header.entries * 4;
+  const { tablePosition } = dynamic;
+  const oldEnd = tablePosition + dynamic.header.entries * 4;
+  if ((yield* headerHome(layout, dynamic)) !== dynamic.headerPosition) yield* rewriteHeader(layout, dynamic);
+  const { header, headerPosition } = dynamic;
   const inside = (start: number, length: number) => start < tableEnd && start + length > oldEnd;
   if (inside(headerPosition, HEADER_BYTES) && headerPosition >= oldEnd) {
     const context = { file: store.name, structure: "dynamic disk header", offset: headerPosition };
@@ -122,8 +124,8 @@ function* makeRoom(layout: Layout, dynamic: DynamicLayout, tableEnd: number): Fl
     if (ground.holds(sector, layout.end) && inside(sector * SECTOR, ground.stride)) blocks.push({ index, sector });
   });
   yield* extend(layout, tableEnd);
-  if (header.parent.locators.some(({ position, length }) => inside(Number(position), align(length)))) {
-    yield* writeParent(layout, dynamic, yield* presentParent(layout, dynamic), false);
+  if (header.parent.locators.some(({ position, space }) => inside(Number(position), space))) {
+    yield* rewriteHeader(layout, dynamic);
   }
   if (blocks.length === 0) return;
 
@@ -140,4 +142,10 @@ function* makeRoom(layout: Layout, dynamic: DynamicLayout, tableEnd: number): Fl
     yield* putEntry(layout, dynamic, index, (start + i * ground.stride) / SECTOR);
   }
   yield* wait(store.flush());
+}
+
+/** The same again, with its texts at the end of the file. */
+function* rewriteHeader(layout: Layout, dynamic: DynamicLayout): Flow {
+  const parent = dynamic.parent && (yield* presentParent(layout, dynamic));
+  yield* writeParent(layout, dynamic, parent, []);
 }

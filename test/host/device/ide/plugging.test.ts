@@ -101,9 +101,9 @@ describe("who answers", () => {
     ]);
   });
 
-  test("device 0 alone: device 1 reads 0, what is written there lands in device 0, its commands are not run", () => {
+  test("device 0 alone: it answers for device 1, whose status is 0; what is written there lands in device 0, its commands are not run", () => {
     const ide = new IdeBench([[disk()]]);
-    expect(at(ide, 0xb0)).toEqual([0, 0, 0]);
+    expect(at(ide, 0xb0)).toEqual([0x55, 0xaa, 0]);
     ide.write(AtaRegister.Command, 0xec);
     expect([ide.irq, ide.status]).toEqual([false, 0]);
     ide.write(AtaRegister.Device, 0xa0);

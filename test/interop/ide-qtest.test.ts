@@ -1,0 +1,73 @@
+// The differential run: the same random register-level programs on our controller and on QEMU's PIIX3, compared after
+// every step. What differs on purpose is in test/support/qtest-known.ts, each with the specification's verdict.
+import { afterAll, describe, expect } from "vitest";
+import { peerTest } from "../support/peers.ts";
+import { explain, Judge } from "../support/qtest-judge.ts";
+import { Generator, type Sizes } from "../support/qtest-program.ts";
+import { Random } from "../support/random.ts";
+import { tier } from "../support/tier.ts";
+
+/** 300 GiB: more than 28 bits name. */
+const LARGE = 300 * 2 ** 21;
+
+const CHANNELS: [name: string, channel: 0 | 1, sizes: Sizes, programs: number][] = [
+  ["two disks on the primary channel", 0, [4096, LARGE], tier(6000, 600_000)],
+  ["one disk on the secondary channel", 1, [4096, 0], tier(4500, 450_000)],
+];
+
+/** Minutes that the largest tier may take on a machine that does other things, too. */
+const MINUTES = tier(10, 600);
+
+describe("random programs on our controller and on QEMU's", () => {
+  const report: string[] = [];
+  afterAll(() => {
+    for (const line of report) process.stdout.write(`${line}\n`);
+  });
+
+  for (const [name, channel, sizes, programs] of CHANNELS) {
+    peerTest(
+      "qemu-system-x86_64",
+      "qemu-system-x86",
+      name,
+      async () => {
+        const first = Number(process.env.PARAVANE_SEED ?? 1);
+        const judge = new Judge(channel, sizes, MINUTES * 60);
+        const known = new Map<string, number>();
+        let same = 0;
+        let steps = 0;
+        let retried = 0;
+        try {
+          for (let i = 0; i < programs; i++) {
+            // The reporter hears from us now and then.
+            if (i % 256 === 0) await new Promise((resolve) => setTimeout(resolve, 0));
+            const seed = first * 10_000_000 + i;
+            const program = new Generator(new Random(seed), sizes).program();
+            steps += program.length;
+            let difference = judge.run(program);
+            if (difference !== null && difference.known === undefined) {
+              // A machine that is busy may have kept QEMU's I/O waiting for longer than we have.
+              retried++;
+              difference = judge.run(program);
+            }
+            if (difference === null) same++;
+            else if (difference.known !== undefined) {
+              known.set(difference.known, (known.get(difference.known) ?? 0) + 1);
+            } else {
+              const small = judge.shrink(program, difference);
+              expect.fail(`seed ${seed}:\n${explain(small.program, small.difference)}`);
+            }
+          }
+          judge.expectSameDisks();
+        } finally {
+          judge.close();
+        }
+        const parts = [...known].map(([what, count]) => `${what} ${count}`).join("; ");
+        report.push(
+          `${name}: ${programs} programs, ${steps} steps, ${same} the same to the end, ${retried} run again; ended by: ${parts}`,
+        );
+        expect(same).toBeGreaterThan(programs * 0.8);
+      },
+      MINUTES * 60_000,
+    );
+  }
+});

@@ -1,0 +1,342 @@
+import { AtaError, AtaRegister, AtaStatus } from "../../assembly/spec/ata.ts";
+import type { Program, Step } from "./qtest-program.ts";
+import type { Trace } from "./qtest-trace.ts";
+
+/** A difference as it was found: the step, and what both sides have left at each. */
+export interface Found {
+  program: Program;
+  step: number;
+  what: string;
+  ours: readonly Trace[];
+  theirs: readonly Trace[];
+}
+
+/** A deliberate difference: where we differ, and what the specification says of it. */
+export interface Known {
+  name: string;
+  /** ATA/ATAPI-6 unless another document is named. */
+  verdict: string;
+  /** QEMU's disks may be written where ours are not. */
+  apart?: true;
+  applies(found: Found, state: { ours: Trace; theirs: Trace; step: Step }): boolean;
+}
+
+/** Of a trace's registers, by their place in SNAPSHOT. */
+const At = { Status: 0, Error: 1, Count: 2, LbaLow: 3, Device: 6, BmStatus: 8, BmTable: 9, Line: 10 } as const;
+
+/** Was the Command register written at `step`, and heard: neither BSY nor DRQ set? */
+function accepted(program: Program, step: number, ours: readonly Trace[]): number | undefined {
+  const each = program[step];
+  if (each.do !== "out" || each.register !== AtaRegister.Command) return undefined;
+  return step > 0 && (ours[step - 1].registers[At.Status] & 0x88) !== 0 ? undefined : each.value;
+}
+
+/** The last command up to `step` that was heard. */
+export function lastCommand(program: Program, step: number, ours: readonly Trace[]): number | undefined {
+  for (let i = Math.min(step, program.length - 1); i >= 0; i--) {
+    const code = accepted(program, i, ours);
+    if (code !== undefined) return code;
+  }
+  return undefined;
+}
+
+const failed = (trace: Trace, error: number) =>
+  (trace.registers[At.Status] & AtaStatus.Error) !== 0 && trace.registers[At.Error] === error;
+
+/** Idle, standby and sleep: QEMU ends them with DSC clear. Bit 4 is the command's own since ATA-4; ATA-3 has it set. */
+export const POWER: ReadonlySet<number> = new Set([0x94, 0x95, 0x96, 0x97, 0x99, 0xe0, 0xe1, 0xe2, 0xe3, 0xe6]);
+
+const DMA: ReadonlySet<number> = new Set([0x25, 0x35, 0xc8, 0xc9, 0xca, 0xcb, 0x06]);
+
+/** Was an odd number of 16-bit words moved before `step`? */
+function oddWords(program: Program, step: number): boolean {
+  for (let i = 0; i < step; i++) {
+    const each = program[i];
+    if ((each.do === "drain" || each.do === "feed") && each.width < 4 && each.times % 2 === 1) return true;
+  }
+  return false;
+}
+
+/** Did a reset come between a DMA command and `step`? */
+function dmaBeforeReset(program: Program, step: number): boolean {
+  let dma = false;
+  for (let i = 0; i < step; i++) {
+    const each = program[i];
+    if (each.do !== "out") continue;
+    if (each.register === AtaRegister.Command && DMA.has(each.value)) dma = true;
+    if (each.register === AtaRegister.Control && each.value & 4 && dma) return true;
+  }
+  return false;
+}
+
+/**
+ * Since the bus master was started: was its table register written, or has it served another command? BMIDE forbids the
+ * first and has the host stop the engine before the second.
+ */
+function pointerMoved(program: Program, step: number, ours: readonly Trace[]): boolean {
+  let commands = 0;
+  let moved = false;
+  let ever = false;
+  for (let i = 0; i <= step && i < program.length; i++) {
+    const each = program[i];
+    const active = i > 0 && (ours[i - 1].registers[At.BmStatus] & 1) !== 0;
+    if (!active) moved = false;
+    if (each.do !== "out") continue;
+    const code = accepted(program, i, ours);
+    if (code !== undefined && DMA.has(code)) commands++;
+    if (active && (each.register >= 20 || (code !== undefined && DMA.has(code) && commands > 1))) moved = true;
+    ever ||= moved;
+  }
+  return step < program.length ? moved : ever;
+}
+
+/** May the bus master have met addresses of which only chance knows? */
+function stray(program: Program, ours: Trace): boolean {
+  const table = ours.registers[At.BmTable];
+  return !program.some((each) => each.do === "prds" && each.at === table);
+}
+
+/** The value last written to `register` up to `step`. */
+function lastWrite(program: Program, step: number, register: number): number | undefined {
+  const each = program.slice(0, step + 1).findLast((one) => writes(one, register));
+  return each?.do === "out" ? each.value : undefined;
+}
+
+/** Does the Error register read as the previous Features? */
+function highOrder(program: Program, step: number): boolean {
+  return ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 0x80) !== 0;
+}
+
+const issued = (program: Program, step: number, code: number) =>
+  program
+    .slice(0, step + 1)
+    .some((each) => writes(each, AtaRegister.Command) && (each as { value: number }).value === code);
+
+/** What QEMU's disks know. */
+const THEIRS: ReadonlySet<number> = new Set([
+  0x06, 0x10, 0x20, 0x21, 0x24, 0x25, 0x27, 0x29, 0x30, 0x31, 0x34, 0x35, 0x39, 0x3c, 0x40, 0x41, 0x42, 0x70, 0x90,
+  0x91, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0xb0, 0xc4, 0xc5, 0xc6, 0xc8, 0xc9, 0xca, 0xcb, 0xe0, 0xe1, 0xe2, 0xe3,
+  0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef, 0xf5, 0xf8,
+]);
+
+const EXT: ReadonlySet<number> = new Set([0x24, 0x25, 0x27, 0x29, 0x34, 0x35, 0x39, 0x42]);
+
+const writes = (step: Step, register: number) => step.do === "out" && step.register === register;
+
+export const KNOWN: readonly Known[] = [
+  {
+    name: "IDNF",
+    verdict: "§7.9.2: an address that is not there is IDNF; QEMU says ABRT whatever the cause",
+    apart: true,
+    applies: (_found, { ours, theirs }) => failed(ours, AtaError.IdNotFound) && failed(theirs, AtaError.Abort),
+  },
+  {
+    name: "CHS outside the translation",
+    verdict: "§6.2.1: sectors are numbered from 1 to the track's last; QEMU computes with whatever it is given",
+    apart: true,
+    applies: ({ program, step }, { ours, theirs }) =>
+      (failed(ours, AtaError.IdNotFound) || (highOrder(program, step) && (ours.registers[At.Status] & 1) !== 0)) &&
+      (theirs.registers[At.Status] & 1) === 0 &&
+      (ours.registers[At.Device] & 0x40) === 0,
+  },
+  {
+    name: "READ VERIFY beyond the end",
+    verdict: "§8.36: verifies sectors, which must be there; QEMU does nothing",
+    applies: ({ program, step, ours: traces }, { ours }) =>
+      failed(ours, AtaError.IdNotFound) && [0x40, 0x41, 0x42].includes(lastCommand(program, step, traces) as number),
+  },
+  {
+    name: "INTRQ of the drive that is not selected",
+    verdict: "§5.2.9: INTRQ is driven by the selected drive alone; QEMU has one level for both",
+    applies: ({ what }, { step, theirs }) =>
+      what === "interrupt line" &&
+      step.do === "out" &&
+      step.register === AtaRegister.Device &&
+      theirs.registers[At.Line] === 1,
+  },
+  {
+    name: "READ NATIVE MAX of more than 28 bits",
+    verdict: "§8.34: 0FFFFFFFh when the address does not fit; QEMU cuts it off",
+    applies: ({ what }, { step, ours }) =>
+      what.startsWith("Lba") && step.do === "out" && step.value === 0xf8 && ours.registers[At.LbaLow] === 0xff,
+  },
+  {
+    name: "READ NATIVE MAX in CHS form",
+    verdict: "§8.34: the last sector of the default translation, as QEMU has it since 8.0; 7.2 converts the last LBA",
+    applies: (_found, { step, ours }) =>
+      step.do === "out" && step.value === 0xf8 && (ours.registers[At.Device] & 0x40) === 0,
+  },
+  {
+    name: "nIEN set while an interrupt is pending",
+    verdict: "§5.2.9: nIEN takes the device off the line; QEMU looks at it only when it raises the line",
+    applies: (_found, { step, ours, theirs }) =>
+      step.do === "out" &&
+      writes(step, AtaRegister.Control) &&
+      (step.value & 2) !== 0 &&
+      ours.registers[At.Line] === 0 &&
+      theirs.registers[At.Line] === 1,
+  },
+  {
+    name: "nIEN cleared while an interrupt is pending",
+    verdict: "§5.2.9: what is pending is heard when nIEN is cleared; QEMU has forgotten it",
+    applies: (_found, { step, ours, theirs }) =>
+      step.do === "out" &&
+      writes(step, AtaRegister.Control) &&
+      (step.value & 2) === 0 &&
+      ours.registers[At.Line] === 1 &&
+      theirs.registers[At.Line] === 0,
+  },
+  {
+    name: "BMIDE Interrupt without a rising edge",
+    verdict: "BMIDE §2.2: set by the rising edge of the line; QEMU sets it each time a raised line is raised",
+    applies: ({ what, ours: traces, step }, { ours, theirs }) =>
+      what === "BmStatus" &&
+      (ours.registers[At.BmStatus] ^ theirs.registers[At.BmStatus]) === 4 &&
+      (theirs.registers[At.BmStatus] & 4) !== 0 &&
+      ours.registers[At.Line] === 1 &&
+      step > 0 &&
+      traces[step - 1].registers[At.Line] === 1,
+  },
+  {
+    name: "PRDs outside memory",
+    verdict: "BMIDE §2.2: Error when the bus master's access fails; QEMU reads zeros and goes on",
+    apart: true,
+    applies: ({ program }, { ours }) =>
+      ((ours.registers[At.BmStatus] & 2) !== 0 || (ours.registers[At.Status] & 1) !== 0) && stray(program, ours),
+  },
+  {
+    name: "a DMA command that a reset has ended",
+    verdict: "§9.2: a reset ends every command; QEMU's bus master carries it out at the next START",
+    apart: true,
+    applies: ({ program, step: at }, { step }) => writes(step, AtaRegister.BmCommand) && dmaBeforeReset(program, at),
+  },
+  {
+    name: "the descriptor pointer while Active",
+    verdict: "BMIDE §2.3, §3.1: not to be written, nor used for two commands; QEMU latches it at START",
+    apart: true,
+    applies: ({ program, step, ours }) => pointerMoved(program, step, ours),
+  },
+  {
+    name: "48-bit command with LBA clear",
+    verdict: "§6.2.1: 48-bit addresses exist in LBA form only, so ABRT; QEMU reads CHS",
+    apart: true,
+    applies: ({ program, step, ours: traces }, { ours }) =>
+      failed(ours, AtaError.Abort) &&
+      EXT.has(lastCommand(program, step, traces) as number) &&
+      (ours.registers[At.Device] & 0x40) === 0,
+  },
+  {
+    name: "EXECUTE DIAGNOSTIC leaves the other drive and HOB alone",
+    verdict: "§8.11: both drives run it and both show their signature; QEMU 7.2 does it to the selected one",
+    apart: true,
+    applies: ({ program, step, what }) =>
+      ["AltStatus", "Count", "LbaLow", "LbaMid", "LbaHigh", "Device", "Error"].includes(what) &&
+      issued(program, step, 0x90),
+  },
+  {
+    name: "IDLE IMMEDIATE ends a command",
+    verdict: "VirtualBox, for Linux, which sends it to a drive that it has lost; QEMU ignores it",
+    applies: ({ step: at, ours: traces }, { step }) =>
+      step.do === "out" &&
+      writes(step, AtaRegister.Command) &&
+      step.value === 0xe1 &&
+      at > 0 &&
+      (traces[at - 1].registers[At.Status] & 0x88) !== 0,
+  },
+  {
+    name: "writing without PCI bus mastering",
+    verdict: "PCI 3.0 §6.2.2: no access to memory, so there is nothing to write; QEMU writes what it cannot read",
+    apart: true,
+    applies: ({ program, step }, { ours }) =>
+      program.slice(0, step).some((each) => each.do === "master" && !each.on) && failed(ours, AtaError.Abort),
+  },
+  {
+    name: "commands that QEMU lacks",
+    verdict: "implemented as the specification has them; QEMU answers ABRT",
+    applies: (_found, { step, theirs }) =>
+      step.do === "out" &&
+      writes(step, AtaRegister.Command) &&
+      !THEIRS.has(step.value) &&
+      failed(theirs, AtaError.Abort),
+  },
+  {
+    name: "SECURITY FREEZE LOCK leaves Count alone",
+    verdict: "§8.41: no outputs; QEMU carries out CFA WEAR LEVEL, which has the same code, and clears Count",
+    applies: ({ what }, { step }) => what === "Count" && step.do === "out" && step.value === 0xf5,
+  },
+  {
+    name: "SMART READ LOG",
+    verdict:
+      "§8.54.7: the length of the log in Count, and a directory at 0; QEMU sends a sector whatever it is asked for",
+    applies: ({ program, step: at }, { ours, theirs, step }) =>
+      step.do === "out" &&
+      step.value === 0xb0 &&
+      lastWrite(program, at, AtaRegister.Features) === 0xd5 &&
+      (failed(ours, AtaError.Abort) || failed(theirs, AtaError.Abort)),
+  },
+  {
+    name: "SMART ATTRIBUTE AUTOSAVE",
+    verdict: "§8.54.2: 00h or F1h in Count; QEMU looks for it in LBA low",
+    applies: ({ program, step: at }, { step }) =>
+      step.do === "out" && step.value === 0xb0 && lastWrite(program, at, AtaRegister.Features) === 0xd2,
+  },
+  {
+    name: "CHECK POWER MODE after STANDBY",
+    verdict: "§8.8: 00h when standing by; QEMU says active whatever it was told",
+    applies: ({ program, step: at, what }, { step }) =>
+      what === "Count" &&
+      step.do === "out" &&
+      (step.value === 0xe5 || step.value === 0x98) &&
+      program.slice(0, at).some((each) => each.do === "out" && each.register === 7 && POWER.has(each.value)),
+  },
+  {
+    name: "HOB of Count while sectors move",
+    verdict: "§8.27: no output there; ours is the high byte of what remains, QEMU's stays as it was written",
+    applies: ({ program, step, what }) => what === "Count" && highOrder(program, step),
+  },
+  {
+    name: "SMART SAVE ATTRIBUTE VALUES",
+    verdict: "§8.54.4, implemented; QEMU answers ABRT",
+    applies: ({ program, step: at }, { step }) =>
+      step.do === "out" && step.value === 0xb0 && lastWrite(program, at, AtaRegister.Features) === 0xd3,
+  },
+  {
+    name: "transfer modes that IDENTIFY does not offer",
+    verdict: "§8.46.11: ABRT; QEMU takes any number of a kind that it knows",
+    applies: ({ program, step: at }, { step, ours }) =>
+      step.do === "out" &&
+      step.value === 0xef &&
+      lastWrite(program, at, AtaRegister.Features) === 0x03 &&
+      failed(ours, AtaError.Abort),
+  },
+  {
+    name: "SRST with an absent drive selected",
+    verdict: "§9.2: device 0 is selected whatever was; QEMU goes on with the drive that is not there",
+    applies: (_found, { step, ours, theirs }) =>
+      writes(step, AtaRegister.Control) && theirs.registers[At.Status] === 0 && ours.registers[At.Status] !== 0,
+  },
+  {
+    name: "SRST held",
+    verdict: "§9.2: BSY until the host clears SRST; QEMU's reset is over while it is still set",
+    apart: true,
+    applies: ({ program, step }) => ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 4) !== 0,
+  },
+  {
+    name: "SMART data",
+    verdict: "§8.54.5: attributes are the vendor's own; thresholds and logs follow them",
+    applies: ({ program, step: at, what, ours }, { step }) =>
+      what.startsWith("value") && step.do === "drain" && lastCommand(program, at, ours) === 0xb0,
+  },
+  {
+    name: "32 bits where 16 are left",
+    verdict: "the port is 16 bits wide (§5.2.4) and PCI splits wider cycles; QEMU answers 0 and stands still",
+    applies: ({ program, step: at }, { step }) =>
+      (step.do === "drain" || step.do === "feed") && step.width === 4 && oddWords(program, at),
+  },
+];
+
+export function knownDifference(found: Found): Known | undefined {
+  const at = Math.min(found.step, found.program.length - 1);
+  const state = { ours: found.ours[at], theirs: found.theirs[at], step: found.program[at] };
+  return KNOWN.find((each) => each.applies(found, state));
+}

@@ -122,7 +122,7 @@ export class CdBench extends IdeBench {
     for (let i = 0; i < 12; i += 2) this.write(AtaRegister.Data, packet[i] | (packet[i + 1] << 8), 2);
   }
 
-  /** By PIO: what was read. */
+  /** By PIO: what was read; what the drive wants is zeros. */
   pio(packet: Uint8Array, limit = 0xfffe): { bytes: Uint8Array; sizes: number[] } {
     this.packet(packet, 0, limit);
     const bytes: number[] = [];
@@ -130,7 +130,12 @@ export class CdBench extends IdeBench {
     while (this.altStatus & AtaStatus.DataRequest) {
       const size = this.read(AtaRegister.LbaMid) | (this.read(AtaRegister.LbaHigh) << 8);
       sizes.push(size);
+      const wants = (this.read(AtaRegister.Count) & 2) === 0;
       for (let i = 0; i < size; i += 2) {
+        if (wants) {
+          this.write(AtaRegister.Data, 0, 2);
+          continue;
+        }
         const word = this.read(AtaRegister.Data, 2);
         bytes.push(word & 0xff);
         if (i + 1 < size) bytes.push(word >> 8);

@@ -2,7 +2,7 @@
 
 export const FRAMES_PER_SECOND = 75;
 /** ECMA-130 §22.2: LBA 0 is two seconds after the start of the program area's time. */
-export const PREGAP_FRAMES = 150;
+const PREGAP_FRAMES = 150;
 /** The last address that minutes, seconds and frames can name; also what a longer medium shows (MMC-6). */
 const MAX_FRAMES = (255 * 60 + 59) * FRAMES_PER_SECOND + 74;
 

@@ -2,13 +2,13 @@ import { AudioStatus, type EventClass } from "../../../../../assembly/spec/mmc.t
 import type { Sense } from "./answer.ts";
 
 /** An event that GET EVENT STATUS NOTIFICATION has yet to tell: class and code. */
-export interface PendingEvent {
+interface PendingEvent {
   class: EventClass;
   code: number;
 }
 
 /** The audio play. Times are milliseconds of the machine's clock. */
-export interface AudioState {
+interface AudioState {
   status: AudioStatus;
   /** Where it was at `since`; while paused, where it is. */
   lba: number;

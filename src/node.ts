@@ -10,7 +10,7 @@ import { sameFolder } from "./node/gate.ts";
 export { FileStore, type FileStoreOptions } from "./host/store/file.ts";
 export * from "./index.ts";
 export { compressor } from "./node/compress.ts";
-export { allowFolders, anyFile, sameFolder } from "./node/gate.ts";
+export { allowFolders, anyFile, sameFolder, writableParent } from "./node/gate.ts";
 
 /**
  * Opens the disk image in a file, and those that it is based on where they lie in its folder (`gate: sameFolder(path)`, unless

@@ -113,3 +113,25 @@ export function realOf(path: string): string {
     return up === resolve(path) ? up : join(realOf(up), basename(path));
   }
 }
+
+/** As `gate`, but opens one parent for writing: the nearest, or the one that is the file `base`. For a commit. */
+export function writableParent(gate: OpenGate, base?: string): OpenGate {
+  const identity = base === undefined ? undefined : identityOf(base);
+  let nearest = true;
+  return {
+    async open(request) {
+      const opened = await gate.open(request);
+      if (request.kind !== "parent") return opened;
+      const chosen = base === undefined ? nearest : opened.store.identity === identity;
+      nearest = false;
+      if (!chosen) return opened;
+      await opened.store.close();
+      return { ...opened, store: openRegular(opened.store.name, false), writable: true };
+    },
+  };
+}
+
+function identityOf(path: string): string | undefined {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat && `${stat.dev}:${stat.ino}`;
+}

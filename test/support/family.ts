@@ -5,7 +5,6 @@ import { readBytes, writeBytes, writeZeroes } from "../../src/host/block/bytes.t
 import { createDisk, type Disk, openDisk } from "../../src/host/block/open.ts";
 import { createOverlay } from "../../src/host/block/overlay.ts";
 import type { Place } from "../../src/host/block/places.ts";
-import { engineOf } from "../../src/host/image/whole.ts";
 import { KeptStore } from "./disks.ts";
 import { randomFrom } from "./stores.ts";
 
@@ -30,14 +29,6 @@ export const PAIRS: Pair[] = [
   { name: "vhd over vhd", base: { format: "vhd" }, top: { format: "vhd" } },
   { name: "vhdx over vhdx", base: { format: "vhdx" }, top: { format: "vhdx" } },
 ];
-
-/** Formats that can do all that these suites ask; the rest joins as it can. */
-const ABLE = new Set<string>(["raw"]);
-for (const format of ["qcow2", "vhd", "vhdx"]) {
-  const { image } = engineOf(await createDisk(new KeptStore(), { format, size: 2 ** 20 }));
-  if (image.resize && image.setParent && image.empty) ABLE.add(format);
-}
-export const ABLE_PAIRS = PAIRS.filter(({ base, top }) => ABLE.has(base.format) && ABLE.has(top.format));
 
 /** Bytes, and the same again, for as long as the seed is. */
 export class Content {

@@ -42,7 +42,13 @@ export function createOverlay(base: Block, store: Store, options: CreateOverlayO
 export function parentNote(base: Block, parent: NewParent): NewParent {
   if (!(base instanceof Engine)) return { format: "raw", ...parent };
   const { format, identity } = base.image;
-  return { format, ...(identity !== undefined && { identity }), ...parent };
+  const { modified } = base.store;
+  return {
+    format,
+    ...(identity !== undefined && { identity }),
+    ...(modified !== undefined && { modified }),
+    ...parent,
+  };
 }
 
 /**

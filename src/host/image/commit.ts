@@ -64,6 +64,11 @@ export async function commitDisk(disk: Disk, options: CommitOptions = {}): Promi
     throw new ParavaneError("BUSY", "the image was written while it was committed", context, { hint });
   }
   if (empties) await discardChanges(disk);
+  // Where the image notes when its parent was last written, that is now.
+  const { setParent, parent } = overlay.image;
+  if (depth === 1 && parent?.modified !== undefined && setParent && !overlay.readOnly) {
+    await renote(disk, base as Disk, { modified: Date.now() / 1000 });
+  }
   return { written, baseSize: { before, after: target.size }, emptied: empties };
 }
 
@@ -85,9 +90,23 @@ async function announce(disk: Disk, base: Disk, depth: number): Promise<void> {
   // Its first change, durable when this returns.
   await target.exclusive(function* () {});
   const { identity } = target.image;
-  if (identity === undefined || notes.includes(identity)) return;
-  const { paths } = overlay.image.parent!;
+  if (identity !== undefined && !notes.includes(identity)) await renote(disk, base, { identity });
+}
+
+/** Notes the same parent, of which something has changed. */
+async function renote(disk: Disk, base: Disk, changed: { identity?: string; modified?: number }): Promise<void> {
+  const overlay = engineOf(disk);
+  const { paths, identities } = overlay.image.parent!;
   const absolutePath = paths.slice(1).find((path) => /^([a-z]:|\\)/i.test(path));
-  const parent = { path: paths[0], format: base.format, identity, ...(absolutePath && { absolutePath }) };
-  await overlay.reparent(parent, base);
+  const identity = changed.identity ?? identities[0];
+  await overlay.reparent(
+    {
+      path: paths[0],
+      format: base.format,
+      ...(absolutePath && { absolutePath }),
+      ...(identity !== undefined && { identity }),
+      ...(changed.modified !== undefined && { modified: changed.modified }),
+    },
+    base,
+  );
 }

@@ -7,11 +7,11 @@ import { discardChanges } from "../../../src/host/image/discard.ts";
 import { engineOf } from "../../../src/host/image/whole.ts";
 import { MemoryStore } from "../../../src/host/store/memory.ts";
 import { KeptStore } from "../../support/disks.ts";
-import { ABLE_PAIRS, family, ownPlaces } from "../../support/family.ts";
+import { family, ownPlaces, PAIRS } from "../../support/family.ts";
 
 const MiB = 2 ** 20;
 
-describe.each(ABLE_PAIRS)("$name", (pair) => {
+describe.each(PAIRS)("$name", (pair) => {
   test.each([
     ["of one size", 6 * MiB, 6 * MiB],
     ["the image larger", 4 * MiB, 7 * MiB + 8192],

@@ -2,7 +2,7 @@ import { dirname } from "node:path";
 import type { Block } from "../../../core/block.ts";
 import { type Disk, openDisk } from "../../../host/block/open.ts";
 import { FileStore } from "../../../host/store/file.ts";
-import { allowFolders, realOf, sameFolder } from "../../../node/gate.ts";
+import { allowFolders, realOf, sameFolder, writableParent } from "../../../node/gate.ts";
 import { ourFormat } from "./names.ts";
 
 export interface OpenImageOptions {
@@ -17,6 +17,8 @@ export interface OpenImageOptions {
   backing?: Block;
   /** Folders, beside the image's own, that files which it names may lie in. */
   allow?: readonly string[] | undefined;
+  /** Opens a parent for writing too: the nearest, or the one that is this file. */
+  committing?: true | string;
   /** A qcow2 image's internal snapshot. */
   snapshot?: string;
   onWarning?: (message: string) => void;
@@ -27,12 +29,14 @@ export interface OpenImageOptions {
  * @throws ParavaneError NOT_FOUND, DENIED, CORRUPT, UNSUPPORTED, READ_ONLY, INVALID, IO
  */
 export async function openImage(path: string, options: OpenImageOptions = {}): Promise<Disk> {
-  const { format, write = false, async = false, alone, backing, allow = [], snapshot, onWarning } = options;
+  const { format, write = false, async = false, alone, backing, allow = [], committing, ...rest } = options;
+  const { snapshot, onWarning } = rest;
   const store = new FileStore(path, { readOnly: !write, async });
+  const gate = allow.length > 0 ? allowFolders([dirname(path), ...allow]) : sameFolder(path);
   try {
     return await openDisk(store, {
       readOnly: !write,
-      gate: allow.length > 0 ? allowFolders([dirname(path), ...allow]) : sameFolder(path),
+      gate: committing === undefined ? gate : writableParent(gate, committing === true ? undefined : committing),
       ...(format !== undefined && { format: ourFormat(format) }),
       ...(alone && { alone }),
       ...(backing && { backing }),

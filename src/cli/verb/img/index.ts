@@ -2,6 +2,7 @@ import type { RawVerb } from "../../verb.ts";
 import { bench } from "./bench.ts";
 import { check } from "./check.ts";
 import { type ImgVerb, runImgVerb } from "./command.ts";
+import { commit } from "./commit.ts";
 import { compare } from "./compare.ts";
 import { convert } from "./convert.ts";
 import { create } from "./create.ts";
@@ -9,10 +10,25 @@ import { dd } from "./dd.ts";
 import { info } from "./info.ts";
 import { map } from "./map.ts";
 import { measure } from "./measure.ts";
+import { rebase } from "./rebase.ts";
 import { resize } from "./resize.ts";
 import { snapshot } from "./snapshot.ts";
 
-const VERBS: readonly ImgVerb[] = [info, create, check, convert, compare, map, measure, resize, snapshot, dd, bench];
+const VERBS: readonly ImgVerb[] = [
+  info,
+  create,
+  check,
+  convert,
+  compare,
+  map,
+  measure,
+  resize,
+  snapshot,
+  commit,
+  rebase,
+  dd,
+  bench,
+];
 
 function help(): string {
   return [

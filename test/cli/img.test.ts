@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { buildDist, paravane } from "../support/dist.ts";
+import { ours } from "../support/img.ts";
 
 let folder: string;
 const at = (name: string) => join(folder, name);
@@ -15,14 +16,66 @@ afterEach(() => fs.rmSync(folder, { recursive: true }));
 
 test("--help teaches, with and without a command", async () => {
   const all = await paravane(["img", "--help"]);
-  expect(all).toMatchObject({ code: 0, stdout: expect.stringMatching(/info[\s\S]*create[\s\S]*convert[\s\S]*map/) });
-  for (const verb of ["info", "create", "convert", "map"]) {
-    const { code, stdout } = await paravane(["img", verb, "--help"]);
+  expect(all.code).toBe(0);
+  const verbs = [...all.stdout.matchAll(/^ {2}(\w+) {2,}/gm)].map(([, verb]) => verb);
+  expect(verbs).toEqual(
+    expect.arrayContaining("info create check convert compare map measure resize snapshot dd bench".split(" ")),
+  );
+  for (const verb of verbs) {
+    const { code, stdout } = await ours(verb, "--help");
     expect({ code, stdout }).toEqual({
       code: 0,
       stdout: expect.stringMatching(/Usage:[\s\S]*Options:[\s\S]*Examples:/),
     });
+    expect(stdout).toContain(`paravane img ${verb} `);
+    for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(120);
   }
+});
+
+test("-o help lists a format's options", async () => {
+  for (const [format, option] of [
+    ["raw", "preallocation"],
+    ["vpc", "force_size"],
+    ["vhdx", "log_size"],
+    ["qcow2", "extended_l2"],
+  ]) {
+    for (const verb of ["create", "convert"]) {
+      const args = [verb, verb === "create" ? "-f" : "-O", format, "-o", "help"];
+      expect(await ours(...args)).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(new RegExp(`^  ${option} `, "m")),
+      });
+    }
+  }
+});
+
+describe("a new image", () => {
+  test("goes where a link points, keeps the old file's mode, and brings its data file", async () => {
+    fs.writeFileSync(at("real.qcow2"), "old", { mode: 0o640 });
+    fs.symlinkSync("real.qcow2", at("link.qcow2"));
+    const args = ["create", "-q", "-f", "qcow2", "-o", "data_file=data.raw", at("link.qcow2"), "1M"];
+    expect((await ours(...args)).code).toBe(0);
+    expect(fs.lstatSync(at("link.qcow2")).isSymbolicLink()).toBe(true);
+    expect(fs.statSync(at("real.qcow2")).mode & 0o777).toBe(0o640);
+    expect(fs.readdirSync(folder).sort()).toEqual(["data.raw", "link.qcow2", "real.qcow2"]);
+    expect((await ours("info", at("link.qcow2"))).stdout).toMatch(/data file: data.raw/);
+    fs.writeFileSync(at("source.raw"), Buffer.alloc(1 << 20, "data"));
+    expect((await ours("convert", "-f", "raw", ...args.slice(2, 6), at("source.raw"), at("link.qcow2"))).code).toBe(1);
+    const convert = ["convert", "-f", "raw", "-O", "qcow2", ...args.slice(4, 6), at("source.raw"), at("link.qcow2")];
+    expect((await ours(...convert)).code).toBe(0);
+    expect((await ours("compare", "-f", "raw", at("source.raw"), at("link.qcow2"))).code).toBe(0);
+    expect(fs.readFileSync(at("data.raw"), "utf8")).toMatch(/^(data)+$/);
+  });
+
+  test("that cannot be made leaves the old one, data file and all", async () => {
+    fs.writeFileSync(at("a.qcow2"), "old");
+    fs.writeFileSync(at("data.raw"), "old data");
+    const options = ["-o", "data_file=data.raw,cluster_size=3"];
+    expect((await ours("create", "-f", "qcow2", ...options, at("a.qcow2"), "1M")).code).toBe(1);
+    expect(fs.readFileSync(at("a.qcow2"), "utf8")).toBe("old");
+    expect(fs.readFileSync(at("data.raw"), "utf8")).toBe("old data");
+    expect(fs.readdirSync(folder).sort()).toEqual(["a.qcow2", "data.raw"]);
+  });
 });
 
 test.each([
@@ -34,7 +87,7 @@ test.each([
   [["create", "-f", "qcow2", "x", "12x"], /is not a size/],
   [["create", "-f", "qcow2", "-o", "fly=1", "x", "1M"], /have no option "fly"/],
   [["create", "-f", "floppy", "x", "1M"], /Unknown file format 'floppy'/],
-  [["convert", "-O", "raw", "nope", "x"], /nope/],
+  [["convert", "-O", "raw", "nope", "x"], /Could not open 'nope': .*No such file/],
 ])("img %j: one clear line, exit code 1", async (args, line) => {
   const { code, stdout, stderr } = await paravane(["img", ...args], { cwd: folder });
   expect({ code, stdout }).toEqual({ code: 1, stdout: "" });
@@ -78,6 +131,21 @@ describe("convert", () => {
     child.kill("SIGINT");
     expect(await ended).toBe(130);
     expect(stderr).toMatch(/^paravane: stopped; .*source\.raw is unchanged/);
+    expect(fs.readdirSync(folder)).toEqual(["source.raw"]);
+  });
+
+  test("a signal stops compression too: no target, its exit code", async () => {
+    const fd = fs.openSync(at("source.raw"), "w");
+    const noise = Buffer.from(Array.from({ length: 1 << 16 }, (_, i) => (Math.imul(i, 2654435761) >>> 13) & 0x1f));
+    for (let i = 0; i < 1024; i++) fs.writeSync(fd, noise);
+    fs.closeSync(fd);
+    const args = ["img", "convert", "-c", "-f", "raw", "-O", "qcow2", at("source.raw"), at("x")];
+    const child = spawn(process.execPath, ["dist/src/cli/main.js", ...args], { stdio: "ignore" });
+    const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+    while (!fs.readdirSync(folder).some((name) => name.endsWith(".partial")))
+      await new Promise((go) => setTimeout(go, 20));
+    child.kill("SIGTERM");
+    expect(await ended).toBe(143);
     expect(fs.readdirSync(folder)).toEqual(["source.raw"]);
   });
 

@@ -3,7 +3,7 @@ import * as fs from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect } from "vitest";
-import { buildDist, paravane } from "../support/dist.ts";
+import { ours } from "../support/img.ts";
 import { peerTest } from "../support/peers.ts";
 
 const MiB = 2 ** 20;
@@ -11,14 +11,13 @@ const folder = fs.mkdtempSync(join(tmpdir(), "paravane-img-"));
 const at = (name: string) => join(folder, name);
 const qemuImg = (...args: string[]) => execFileSync("qemu-img", args, { encoding: "utf8" });
 const img = async (...args: string[]) => {
-  const ended = await paravane(["img", ...args]);
+  const ended = await ours(...args);
   expect({ args, code: ended.code, stderr: ended.stderr }).toEqual({ args, code: 0, stderr: "" });
   return ended.stdout;
 };
 const SIZE = 24 * MiB + 3 * 512;
 
-beforeAll(async () => {
-  await buildDist();
+beforeAll(() => {
   // Data, zeros that are stored, and holes; the end is no whole cluster.
   const fd = fs.openSync(at("source.raw"), "w");
   fs.ftruncateSync(fd, SIZE);

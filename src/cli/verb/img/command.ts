@@ -23,7 +23,8 @@ export async function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise
     return 0;
   }
   try {
-    return await verb.run(parseOptions(verb.name, verb.options, args), ui);
+    const given = parseOptions(verb.name, verb.options, args);
+    return await verb.run({ ...given, rest: given.rest.map(pathOf) }, ui);
   } catch (thrown) {
     if (process.env.PARAVANE_DEBUG) throw thrown;
     // A wrong command line ends as a failure does, as with qemu-img.
@@ -32,6 +33,12 @@ export async function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise
     );
     return verb.failure ?? 1;
   }
+}
+
+/** Scripts write "file:" before names that would look like URLs. */
+function pathOf(name: string): string {
+  const path = name.replace(/^file:/, "");
+  return path !== name && /^[^/]*:/.test(path) ? `./${path}` : path;
 }
 
 function helpOf(verb: ImgVerb): string {

@@ -162,7 +162,7 @@ function read(given: Given, format: string): Asked {
   const name = lastOf(given, "B") ?? (backingFile as string | undefined);
   const F = lastOf(given, "F") ?? (backingFormat as string | undefined);
   const parent = name === undefined ? undefined : { name, format: F };
-  if (parent) checkParentFormat(to, lastOf(given, "O") ?? "raw", parent, false);
+  if (parent) checkParentFormat(to, lastOf(given, "O") ?? "raw");
   return {
     files,
     to,

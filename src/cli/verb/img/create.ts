@@ -53,7 +53,7 @@ export const create: ImgVerb = {
     if (!parent && (given.values.has("F") || backingFormat !== undefined)) {
       throw new UsageError(`${file}: a backing format (-F) without a backing file (-b)`);
     }
-    if (parent) checkParentFormat(file, name, parent, given.flags.has("u"));
+    if (parent) checkParentFormat(file, name);
     let size = text === undefined ? (optionSize as number | undefined) : sizeOf(text, "size");
     const disk = parent && !given.flags.has("u") ? await openParent(file, parent, true) : undefined;
     try {

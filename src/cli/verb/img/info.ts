@@ -1,5 +1,5 @@
 import { statSync } from "node:fs";
-import { dirname, isAbsolute, join } from "node:path";
+import { isAbsolute } from "node:path";
 import type { SnapshotInfo } from "../../../core/format.ts";
 import type { Disk } from "../../../host/block/open.ts";
 import { chainOf, imageInfo } from "../../../host/image/info.ts";
@@ -99,10 +99,11 @@ function ordered({ type, data }: Specific): Specific {
   return { type, data: { ...Object.fromEntries(first), ...data } };
 }
 
+/** The name from where we are: that of the image up to its last slash, then the one in it. */
 function besides(image: string, noted: string, windows = false): string {
-  const name = windows ? noted.replaceAll("\\", "/") : noted;
-  const elsewhere = isAbsolute(name) || /^([a-z]:|[a-z][a-z0-9+.-]+:|\\)/i.test(name);
-  return elsewhere || (!windows && dirname(image) === ".") ? name : join(dirname(image), name);
+  const name = windows ? noted.replaceAll("\\", "/").replace(/^\.\//, "") : noted;
+  const elsewhere = isAbsolute(name) || /^([a-z]:|[a-z][a-z0-9+.-]+:)/i.test(name);
+  return elsewhere ? name : image.slice(0, image.lastIndexOf("/") + 1) + name;
 }
 
 function snapshotFacts({ id, name, date, clock, stateSize, instructions }: SnapshotInfo) {

@@ -67,8 +67,9 @@ export function lastOf(given: Given, name: string): string | undefined {
 
 const UNITS = "bkmgtpe";
 
-/** "512", "64k", "1.5G": bytes. @throws UsageError */
+/** "512", "64k", "1.5G", "0x200": bytes. @throws UsageError */
 export function sizeOf(text: string, what: string): number {
+  if (/^0x[0-9a-f]+$/i.test(text) && Number.isSafeInteger(Number(text))) return Number(text);
   const [, digits, unit] = /^(\d+(?:\.\d+)?)([bkmgtpe]?)$/i.exec(text) ?? [];
   const value = Math.ceil(Number(digits) * 1024 ** Math.max(0, UNITS.indexOf((unit || "b").toLowerCase())));
   if (Number.isSafeInteger(value)) return value;
@@ -100,5 +101,5 @@ export const SOURCE_CACHE: ImgOption = { short: "T", value: "CACHE", help: "acce
 export const ALLOW: ImgOption = {
   long: "allow",
   value: "DIR",
-  help: "a folder, beside the image's own, that parents and data files may lie in; may be repeated",
+  help: "a folder, beside the image's own, for parents and data files; may be repeated",
 };

@@ -5,7 +5,7 @@ import type { Disk } from "../../../host/block/open.ts";
 import { engineOf } from "../../../host/image/snapshot.ts";
 import { UsageError } from "../../usage.ts";
 import { openImage, sameFile } from "./files.ts";
-import { ourFormat } from "./names.ts";
+import { ourFormat, qemuFormat } from "./names.ts";
 import { notOpened } from "./open.ts";
 
 /** Formats whose images may hold only what differs from another. */
@@ -17,13 +17,10 @@ export interface GivenParent {
   format: string | undefined;
 }
 
-/** @throws UsageError when the format has no parents, or the parent's format is not said */
-export function checkParentFormat(image: string, format: string, parent: GivenParent, guess: boolean): void {
+/** @throws UsageError when the format has no parents */
+export function checkParentFormat(image: string, format: string): void {
   if (!WITH_PARENT.includes(ourFormat(format))) {
     throw new UsageError(`${image}: Backing file not supported for file format '${format}'`);
-  }
-  if (parent.format === undefined && !guess) {
-    throw new UsageError(`${image}: Backing file specified without backing format: say which with -F`);
   }
 }
 
@@ -32,19 +29,29 @@ export function parentPath(image: string, name: string): string {
   return resolve(dirname(image), name);
 }
 
-/** Opens the parent to be, itself and those behind it. */
+/**
+ * Opens the parent to be, itself and those behind it.
+ * @throws UsageError when its format is not said: what a guest has written could make it look like another
+ */
 export async function openParent(image: string, parent: GivenParent, alone = false): Promise<Disk> {
   const path = parentPath(image, parent.name);
   if (sameFile(path, image)) {
     throw new ParavaneError("INVALID", `${image}: an image cannot be its own backing file`);
   }
+  let disk: Disk;
   try {
-    return await openImage(path, { ...(parent.format !== undefined && { format: parent.format }), alone });
+    disk = await openImage(path, { ...(parent.format !== undefined && { format: parent.format }), alone });
   } catch (thrown) {
     const { code, message, context, hint } = notOpened(parent.name, thrown);
-    const said = `${image}: ${message.replaceAll(path, parent.name)}. Could not open backing image`;
+    const said = `${image}: ${message.replaceAll(path, parent.name).replace(/^(Could not open '[^']*'): \1/, "$1")}. Could not open backing image`;
     throw new ParavaneError(code, said, context, { cause: thrown, hint });
   }
+  if (parent.format !== undefined) return disk;
+  await disk.close();
+  const found = qemuFormat(disk.format);
+  throw new UsageError(
+    `${image}: Backing file specified without backing format: it looks like ${found}; say so with -F`,
+  );
 }
 
 /** As it is to be noted in the image. */

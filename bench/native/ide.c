@@ -188,7 +188,12 @@ static __attribute__((noinline)) uint32_t ide_write(struct channel *c, uint32_t 
   } else if (reg == R_CONTROL) {
     c->control = value;
     update_line(c);
-  } else if (!(d->status & (BSY | DRQ)) && c->phase == IDLE) {
+  } else {
+    if (reg == R_COMMAND) {
+      c->control &= ~0x80;
+      set_interrupt(c, d, 0);
+    }
+    if ((d->status & (BSY | DRQ)) || c->phase != IDLE) return c->event;
     c->control &= ~0x80;
     if (reg == R_COMMAND) {
       command(c, d, value);
@@ -211,7 +216,11 @@ static __attribute__((noinline)) uint32_t ide_read(struct channel *c, uint32_t r
   struct drive *d = c->drives + c->selected;
   if (reg == BM_COMMAND) return c->bm_command;
   if (reg == BM_STATUS) return c->bm_status;
-  if (d->kind == 0) return 0;
+  if (d->kind == 0) {
+    if (d == c->drives || c->drives[0].kind == 0 || reg >= R_COMMAND) return 0;
+    if (reg == R_DEVICE) return d->now[reg];
+    d = c->drives;
+  }
   if (reg == R_COMMAND) {
     set_interrupt(c, d, 0);
     return d->status;

@@ -66,9 +66,16 @@ export class IdeTwin {
     const { i32 } = this;
     if (register === AtaRegister.BmCommand) return this.get(IdeField.BmCommand);
     if (register === AtaRegister.BmStatus) return this.get(IdeField.BmStatus);
-    const drive = this.selected();
     if (register > AtaRegister.AltStatus) throw new Error("not in the twin");
-    if (i32[drive + DriveField.Kind / 4] === DriveKind.Absent) return 0;
+    let drive = this.selected();
+    if (i32[drive + DriveField.Kind / 4] === DriveKind.Absent) {
+      // A disk that is alone as device 0 answers for device 1, but for its status.
+      const first = this.driveAt(0);
+      if (drive === first || i32[first + DriveField.Kind / 4] === DriveKind.Absent) return 0;
+      if (register === AtaRegister.Status || register === AtaRegister.AltStatus) return 0;
+      if (register === AtaRegister.Device) return i32[drive + DriveField.Registers / 4 + register];
+      drive = first;
+    }
     if (register === AtaRegister.Status) {
       const status = i32[drive + DriveField.Status / 4];
       this.setInterrupt(drive, 0);
@@ -93,6 +100,10 @@ export class IdeTwin {
   private writeTaskFile(register: number, value: number): void {
     const { i32 } = this;
     const drive = this.selected();
+    if (register === AtaRegister.Command) {
+      this.put(IdeField.Control, this.get(IdeField.Control) & ~AtaControl.HighOrder);
+      this.setInterrupt(drive, 0);
+    }
     if (i32[drive + DriveField.Status / 4] & (AtaStatus.Busy | AtaStatus.DataRequest)) return;
     if (this.get(IdeField.Phase) !== IdePhase.Idle) return;
     this.put(IdeField.Control, this.get(IdeField.Control) & ~AtaControl.HighOrder);

@@ -117,7 +117,8 @@ function* writeNewEntries(
   covered: number,
 ): Flow {
   const { blockSize, hasParent, leaveAllocated } = metadata;
-  let block = before.payloadBlocks;
+  /** The next whose entry says something. */
+  let block = leaveAllocated || before.payloadBlocks * blockSize < covered ? before.payloadBlocks : after.payloadBlocks;
   let place = alignUp(store.size, MiB);
   if (leaveAllocated) yield* wait(store.resize(place + (after.payloadBlocks - block) * blockSize));
   const put = (bytes: Uint8Array, from: number) => {
@@ -136,12 +137,17 @@ function* writeNewEntries(
   };
   const fill = function* (from: number, to: number): Flow {
     for (let index = from; index < to; index += RUN / ENTRY_BYTES) {
+      if (block === after.payloadBlocks) {
+        const rest = Math.min(store.size, table + to * ENTRY_BYTES) - (table + index * ENTRY_BYTES);
+        if (rest > 0) yield* wait(store.discard(table + index * ENTRY_BYTES, rest));
+        return;
+      }
       const bytes = new Uint8Array(Math.min(RUN, (to - index) * ENTRY_BYTES));
       put(bytes, index);
       yield* write(store, table + index * ENTRY_BYTES, bytes);
     }
   };
   // The last chunk of a differencing disk has all its entries already, and its sector bitmap's is in use.
-  if (hasParent) yield* fill(before.payloadEntry(block - 1) + 1, before.entries - 1);
+  if (hasParent) yield* fill(before.payloadEntry(before.payloadBlocks - 1) + 1, before.entries - 1);
   yield* fill(before.entries, after.entries);
 }

@@ -27,9 +27,9 @@ const JOBS: [from: string, to: string, options?: string[]][] = [
   ["vhdx", "qcow2"],
 ];
 
-/** @throws Error when qemu-img is missing, or finds what we made different */
-export async function convertBenches(quick: boolean): Promise<Conversion[]> {
-  const folder = mkdtempSync(join(tmpdir(), "paravane-bench-"));
+/** @param place where the files go: 10 GB, or 2 when quick @throws Error when qemu-img is missing, or finds what we made different */
+export async function convertBenches(quick: boolean, place = tmpdir()): Promise<Conversion[]> {
+  const folder = mkdtempSync(join(place, "paravane-bench-"));
   try {
     const source = (format: string) => join(folder, `source.${format}`);
     mixedFile(source("raw"), quick ? 2 ** 28 : 2 ** 31);

@@ -19,6 +19,8 @@ const USAGE = `npm run bench -- [options] [word…]     benches whose name conta
 
   --quick       fewer rounds
   --json FILE   where the figures go (default build/bench.json)
+  --in FOLDER   where convert's files go (default: the system's for temporary files); one in memory, such as
+                /dev/shm, leaves the disk's own moods out
   --help`;
 
 const ROUNDS = 11;
@@ -32,6 +34,7 @@ function options() {
       options: {
         quick: { type: "boolean", default: false },
         json: { type: "string", default: "build/bench.json" },
+        in: { type: "string" },
         help: { type: "boolean", default: false },
         // How this program calls itself: run one bench, print its results as JSON.
         one: { type: "string" },
@@ -68,7 +71,7 @@ if (values.help) {
   if (models.length > 0) console.log(`${cores.length > 0 ? "\n" : ""}${modelTable(models)}`);
   const formats = positionals.every((word) => "formats".includes(word)) ? await formatBenches(values.quick) : [];
   if (formats.length > 0) console.log(`\n${formatTable(formats)}`);
-  const convert = positionals.join() === "convert" ? await convertBenches(values.quick) : [];
+  const convert = positionals.join() === "convert" ? await convertBenches(values.quick, values.in) : [];
   if (convert.length > 0) console.log(`\n${convertTable(convert)}`);
   if (cores.length + models.length + formats.length + convert.length === 0) {
     process.stderr.write(

@@ -1,5 +1,6 @@
 /** Drivers that run in the guest: for machines whose guest is JavaScript, for tests and for measurements. */
-export { type AtaProbeOptions, probeAta } from "./ata/probe.ts";
+export { type AtaProbeOptions, probeAta, probeIde } from "./ata/probe.ts";
+export { AtapiDrive, type PacketOutcome, type PacketSense } from "./atapi.ts";
 export { type BlkfrontOptions, connectBlkfront } from "./blkfront.ts";
 export { BlockLayer } from "./block-layer.ts";
 export type { BlockDriver } from "./driver.ts";

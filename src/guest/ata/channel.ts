@@ -23,7 +23,17 @@ export interface Command {
   request: BlockRequest;
   /** Bytes of one DRQ block (PIO). */
   block: number;
+  /** PACKET: the twelve bytes that the device is sent, and what became of them. The device says how much it moves. */
+  packet?: PacketExchange;
   done(request: BlockRequest): void;
+}
+
+export interface PacketExchange {
+  bytes: Uint8Array;
+  /** Bytes moved by PIO. */
+  moved: number;
+  /** The Error register of a CHECK CONDITION, or 0. */
+  error: number;
 }
 
 /** Reads of the status register before a busy device counts as stuck; libata waits as many times 10 µs. */
@@ -78,11 +88,15 @@ export class AtaChannel {
     if (taskfile.protocol === "dma") {
       // The table is written as each command starts, for a channel has one.
       this.prds.fill(command.request.segments);
-      this.#startDma(taskfile);
+      this.#prepareDma(taskfile);
+      this.execute(taskfile.command);
+      if (command.packet) this.#sendPacket(command);
+      else this.#startDma();
     } else {
       this.#port.rewind(command.request.segments);
       this.execute(taskfile.command);
-      if (taskfile.protocol === "pio" && taskfile.write) this.#sendFirst();
+      if (command.packet) this.#sendPacket(command);
+      else if (taskfile.protocol === "pio" && taskfile.write) this.#sendFirst();
     }
     this.#cpu.sti();
   }
@@ -138,15 +152,63 @@ export class AtaChannel {
     return this.registers.read(AtaRegister.AltStatus, 1);
   }
 
-  /** ata_bmdma_setup and ata_bmdma_start. */
-  #startDma(taskfile: Taskfile): void {
+  /** ata_bmdma_setup, but for the command itself. */
+  #prepareDma(taskfile: Taskfile): void {
     const { registers } = this;
     registers.write(AtaRegister.BmTable, 4, this.prds.address);
     const stopped = registers.read(AtaRegister.BmCommand, 1) & ~(BmCommand.ToMemory | BmCommand.Start);
     registers.write(AtaRegister.BmCommand, 1, stopped | (taskfile.write ? 0 : BmCommand.ToMemory));
-    this.execute(taskfile.command);
+  }
+
+  /** ata_bmdma_start. */
+  #startDma(): void {
+    const { registers } = this;
     const ready = registers.read(AtaRegister.BmCommand, 1);
     registers.write(AtaRegister.BmCommand, 1, ready | BmCommand.Start);
+  }
+
+  /** Looks again in a while, if the command is still under way. */
+  #later(command: Command, look: () => void): void {
+    this.#cpu.clock.after(POLL_MS, () => {
+      this.#cpu.cli();
+      if (this.#active === command) look();
+      this.#cpu.sti();
+    });
+  }
+
+  /** atapi_send_cdb: no interrupt announces that the device wants the packet. */
+  #sendPacket(command: Command): void {
+    const { registers } = this;
+    const status = registers.read(AtaRegister.Status, 1);
+    if (status & AtaStatus.Busy) {
+      this.#later(command, () => this.#sendPacket(command));
+      return;
+    }
+    if ((status & AtaStatus.DataRequest) === 0) {
+      this.#end(command, status);
+      return;
+    }
+    const { bytes } = command.packet!;
+    for (let i = 0; i < bytes.length; i += 2) registers.write(AtaRegister.Data, 2, bytes[i] | (bytes[i + 1] << 8));
+    if (command.taskfile.protocol === "dma") this.#startDma();
+    this.pause();
+  }
+
+  /** atapi_pio_bytes: as many bytes as the device says, as far as there is room for them. */
+  #movePacketData(command: Command): void {
+    const { registers } = this;
+    const count = registers.read(AtaRegister.LbaMid, 1) | (registers.read(AtaRegister.LbaHigh, 1) << 8);
+    const bytes = Math.min(count, this.#left) & ~1;
+    if (command.taskfile.write) this.#port.write(bytes);
+    else this.#port.read(bytes);
+    // What there is no room for is read and forgotten, what is wanting is zeros.
+    for (let at = bytes; at < count; at += 2) {
+      if (command.taskfile.write) registers.write(AtaRegister.Data, 2, 0);
+      else registers.read(AtaRegister.Data, 2);
+    }
+    this.#left -= bytes;
+    command.packet!.moved += bytes;
+    this.pause();
   }
 
   /** ata_sff_pio_task: no interrupt announces the first block of a write. */
@@ -154,13 +216,8 @@ export class AtaChannel {
     const command = this.#active;
     if (!command) return;
     const status = this.registers.read(AtaRegister.Status, 1);
-    if (status & AtaStatus.Busy) {
-      this.#cpu.clock.after(POLL_MS, () => {
-        this.#cpu.cli();
-        if (this.#active === command) this.#sendFirst();
-        this.#cpu.sti();
-      });
-    } else if (status & AtaStatus.DataRequest) this.#moveBlock(command);
+    if (status & AtaStatus.Busy) this.#later(command, () => this.#sendFirst());
+    else if (status & AtaStatus.DataRequest) this.#moveBlock(command);
     else this.#end(command, status);
   }
 
@@ -191,7 +248,11 @@ export class AtaChannel {
     if (this.pause() & AtaStatus.Busy) return;
     const status = this.#acknowledge();
     if (hostStatus & BmStatus.Error) this.#finish(command, Status.Io, "the bus master could not reach memory");
-    else if (command.taskfile.protocol !== "pio" || this.#left === 0) this.#end(command, status);
+    else if (command.packet) {
+      const more = command.taskfile.protocol === "pio" && (status & AtaStatus.DataRequest) !== 0;
+      if (more) this.#movePacketData(command);
+      else this.#end(command, status);
+    } else if (command.taskfile.protocol !== "pio" || this.#left === 0) this.#end(command, status);
     else if ((status & AtaStatus.DataRequest) === 0) this.#end(command, status);
     else {
       this.#moveBlock(command);
@@ -213,12 +274,13 @@ export class AtaChannel {
       return;
     }
     const error = this.registers.read(AtaRegister.Error, 1);
+    if (command.packet) command.packet.error = error;
     const text = `drive answered status 0x${status.toString(16)}, error 0x${error.toString(16)}`;
     this.#finish(command, causeOf(status, error), text);
   }
 
   #unmoved(command: Command): number {
-    return command.taskfile.protocol === "pio" ? this.#left : 0;
+    return command.taskfile.protocol === "pio" && !command.packet ? this.#left : 0;
   }
 
   #finish(command: Command, status: Status, why?: string): void {

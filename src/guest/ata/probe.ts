@@ -12,6 +12,7 @@ import {
 import { ParavaneError } from "../../core/error.ts";
 import type { AtaRegisters } from "../../hypervisor/ata-registers.ts";
 import type { GuestCpu } from "../../hypervisor/machine.ts";
+import { AtapiDrive } from "../atapi.ts";
 import { AtaChannel } from "./channel.ts";
 import { AtaDisk } from "./disk.ts";
 import { type DriveIdentity, parseIdentify } from "./identify.ts";
@@ -44,33 +45,62 @@ const EAGER_POLLS = 300;
  * @throws ParavaneError NOT_FOUND (no IDE function on the PCI bus), IO (a drive stays busy)
  */
 export async function probeAta(cpu: GuestCpu, options: AtaProbeOptions): Promise<AtaDisk[]> {
+  const found = await probe(cpu, options, [AtaSignature.Disk]);
+  return found.filter((each) => each instanceof AtaDisk);
+}
+
+/**
+ * The same for disks and packet devices, which may share the channel. What a packet device holds is not looked at yet.
+ * @throws ParavaneError NOT_FOUND, IO
+ */
+export function probeIde(cpu: GuestCpu, options: AtaProbeOptions): Promise<(AtaDisk | AtapiDrive)[]> {
+  return probe(cpu, options, [AtaSignature.Disk, AtaSignature.Packet]);
+}
+
+async function probe(
+  cpu: GuestCpu,
+  options: AtaProbeOptions,
+  kinds: readonly AtaSignature[],
+): Promise<(AtaDisk | AtapiDrive)[]> {
   const busMaster = enableBusMaster(cpu);
   if (busMaster === undefined) throw new ParavaneError("NOT_FOUND", "there is no IDE controller on the PCI bus");
   const index = options.channel ?? 0;
   const registers = options.registers ?? new TrappedAtaRegisters(cpu, index, busMaster);
   const channel = new AtaChannel(cpu, registers, options.dataWidth ?? 2);
-  const disks: AtaDisk[] = [];
+  const drives: (AtaDisk | AtapiDrive)[] = [];
   let open = 0;
   const closed = () => {
     if (--open === 0) channel.close();
   };
   try {
-    for (const [drive, identity] of await new Probe(cpu, channel).run(options.mode)) {
+    for (const { drive, kind, identity } of await new Probe(cpu, channel).run(options.mode, kinds)) {
+      const name = `ata${index}.${drive}`;
+      if (kind === AtaSignature.Packet) {
+        const mode = identity.dma ? options.mode : "pio";
+        drives.push(new AtapiDrive(cpu, channel, identity, { drive, mode }, name, closed));
+        continue;
+      }
       const able = {
         drive,
         lba48: identity.lba48,
         mode: options.mode === "dma" && identity.dma ? options.mode : ("pio" as const),
         multiple: options.multiple === false ? 0 : identity.multiple,
       };
-      disks.push(new AtaDisk(channel, identity, able, `ata${index}.${drive}`, closed));
+      drives.push(new AtaDisk(channel, identity, able, name, closed));
     }
   } catch (error) {
     channel.close();
     throw error;
   }
-  open = disks.length;
+  open = drives.length;
   if (open === 0) channel.close();
-  return disks;
+  return drives;
+}
+
+interface Found {
+  drive: number;
+  kind: AtaSignature;
+  identity: DriveIdentity;
 }
 
 /** One look at a channel, by polling, its interrupt off. */
@@ -85,20 +115,25 @@ class Probe {
     this.#registers = channel.registers;
   }
 
-  async run(mode: "pio" | "dma"): Promise<[drive: number, identity: DriveIdentity][]> {
+  async run(mode: "pio" | "dma", kinds: readonly AtaSignature[]): Promise<Found[]> {
     // ata_sff_prereset: a drive at work on an old request is given time.
     await this.#ready();
     const candidates = [0, 1].filter((drive) => this.#isThere(drive));
     if (candidates.length === 0) return [];
     await this.#reset();
-    const found: [number, DriveIdentity][] = [];
-    for (const drive of candidates) {
-      if (!(await this.#isDisk(drive))) continue;
-      const first = await this.#identify(drive);
+    // Signatures first: both drives hear every write to the task file, so a command for one spoils the other's.
+    const signatures: (AtaSignature | undefined)[] = [];
+    for (const drive of candidates) signatures.push(await this.#classify(drive));
+    const found: Found[] = [];
+    for (const [i, drive] of candidates.entries()) {
+      const kind = signatures[i];
+      if (kind === undefined || !kinds.includes(kind)) continue;
+      const code = kind === AtaSignature.Disk ? AtaCommand.Identify : AtaCommand.IdentifyPacket;
+      const first = await this.#identify(drive, code);
       if (!first) continue;
       const wanted = mode === "dma" && first.dma ? first.fastestDma : AtaTransfer.PioFlow | 4;
       await this.#command(plainTaskfile(drive, AtaCommand.SetFeatures, AtaFeature.SetTransferMode, wanted));
-      found.push([drive, (await this.#identify(drive)) ?? first]);
+      found.push({ drive, kind, identity: (await this.#identify(drive, code)) ?? first });
     }
     // Interrupts on, with nothing left over from the polled commands.
     this.#registers.read(AtaRegister.Status, 1);
@@ -134,21 +169,20 @@ class Probe {
   }
 
   /** ata_sff_dev_classify. */
-  async #isDisk(drive: number): Promise<boolean> {
+  async #classify(drive: number): Promise<AtaSignature | undefined> {
     const registers = this.#registers;
     registers.write(AtaRegister.Device, 1, deviceBits(drive) & (AtaDevice.Obsolete | AtaDevice.Second));
     this.#channel.pause();
     const status = await this.#ready();
     const passed = registers.read(AtaRegister.Error, 1) & 0x7f;
-    return (
-      passed === AtaError.DiagnosticPassed &&
-      (registers.read(AtaRegister.LbaMid, 1) | (registers.read(AtaRegister.LbaHigh, 1) << 8)) === AtaSignature.Disk &&
-      status !== 0
-    );
+    if (passed !== AtaError.DiagnosticPassed) return undefined;
+    const signature = registers.read(AtaRegister.LbaMid, 1) | (registers.read(AtaRegister.LbaHigh, 1) << 8);
+    if (signature === AtaSignature.Packet) return AtaSignature.Packet;
+    return signature === AtaSignature.Disk && status !== 0 ? AtaSignature.Disk : undefined;
   }
 
-  async #identify(drive: number): Promise<DriveIdentity | undefined> {
-    const status = await this.#command(plainTaskfile(drive, AtaCommand.Identify));
+  async #identify(drive: number, code: number): Promise<DriveIdentity | undefined> {
+    const status = await this.#command(plainTaskfile(drive, code));
     if ((status & (AtaStatus.Error | AtaStatus.DataRequest)) !== AtaStatus.DataRequest) return undefined;
     const words = new Uint16Array(256);
     for (let i = 0; i < 256; i++) words[i] = this.#registers.read(AtaRegister.Data, 2);

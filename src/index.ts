@@ -27,6 +27,7 @@ export { type CreateOverlayOptions, createOverlay, type OverlayOptions, overlay 
 export type { Place } from "./host/block/places.ts";
 export { attachBlkback, type Blkback, type BlkbackOptions } from "./host/device/blkback.ts";
 export type { ErrorPolicy, IdeDriveOptions, TransferModes } from "./host/device/ide/ata/options.ts";
+export type { Cartridge } from "./host/device/ide/ata/removable.ts";
 export type { CdDriveOptions, Tray } from "./host/device/ide/atapi/options.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
 export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";

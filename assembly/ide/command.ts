@@ -99,6 +99,10 @@ export function fillCommands(t: usize): void {
   own(t, disks, AtaCommand.WriteUncorrectableExt, IdeOp.WriteUncorrectable, ext);
   own(t, disks, AtaCommand.Smart, IdeOp.Smart);
   own(t, disks, AtaCommand.DataSetManagement, IdeOp.DataSetManagement, lockable | CommandBits.Ext);
+  own(t, disks, AtaCommand.GetMediaStatus, IdeOp.MediaStatus);
+  own(t, disks, AtaCommand.MediaLock, IdeOp.MediaStatus);
+  own(t, disks, AtaCommand.MediaUnlock, IdeOp.MediaStatus);
+  own(t, disks, AtaCommand.MediaEject, IdeOp.MediaStatus);
   own(t, flash, AtaCommand.CfaRequestError, IdeOp.CfaRequestError);
   own(t, flash, AtaCommand.CfaTranslateSector, IdeOp.CfaTranslate, lockable);
   own(t, flash, AtaCommand.CfaErase, IdeOp.CfaErase, lockable);

@@ -7,6 +7,7 @@ import type { Device, InterruptLine, IoBar, Machine, PciFunction, PortDevice, Re
 import type { AtaRegisters } from "../../../hypervisor/ata-registers.ts";
 import { IdeDisk } from "./ata/disk.ts";
 import type { IdeDriveOptions } from "./ata/options.ts";
+import type { Cartridge } from "./ata/removable.ts";
 import { CdDrive } from "./atapi/drive.ts";
 import type { CdDriveOptions, Tray } from "./atapi/options.ts";
 import { IdeChannel } from "./channel.ts";
@@ -38,6 +39,8 @@ export interface IdeController extends Device {
   readonly portBytes: number;
   /** The tray of the CD drive at that place. @throws ParavaneError NOT_FOUND */
   tray(channel: 0 | 1, drive: 0 | 1): Tray;
+  /** The slot of the removable disk drive at that place. @throws ParavaneError NOT_FOUND */
+  cartridge(channel: 0 | 1, drive: 0 | 1): Cartridge;
   /** Does a command wait, under the error policy `stop`, for `resume`? */
   readonly stopped: boolean;
   /** Tries every stopped command again. */
@@ -124,6 +127,15 @@ class PiixIde implements IdeController {
     const device = this.#devices[channel * 2 + drive];
     if (device instanceof PacketDrive && device.device instanceof CdDrive) return device.device;
     throw new ParavaneError("NOT_FOUND", `drive ${drive} of channel ${channel} is no CD drive`, { channel, drive });
+  }
+
+  cartridge(channel: 0 | 1, drive: 0 | 1): Cartridge {
+    const device = this.#devices[channel * 2 + drive];
+    if (device instanceof IdeDisk && device.cartridge) return device.cartridge;
+    throw new ParavaneError("NOT_FOUND", `drive ${drive} of channel ${channel} has no removable medium`, {
+      channel,
+      drive,
+    });
   }
 
   get stopped(): boolean {

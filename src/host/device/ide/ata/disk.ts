@@ -8,7 +8,8 @@ import {
   AtaTransfer,
 } from "../../../../../assembly/spec/ata.ts";
 import { CommandBits, DriveField, IdeField, IdeLimit, IdeOp, IdeProtocol } from "../../../../../assembly/spec/ide.ts";
-import { BlockRequest, Op, Status } from "../../../../core/block.ts";
+import { type Block, BlockRequest, Op, Status } from "../../../../core/block.ts";
+import { ParavaneError } from "../../../../core/error.ts";
 import type { IdeDevice, Plain, ResetKind } from "../device.ts";
 import type { DevicePort } from "../port.ts";
 import { readBuffer, writeBuffer } from "./buffer.ts";
@@ -21,6 +22,7 @@ import { logByDma, readLogExt, writeLogExt } from "./log.ts";
 import { MediaAccess } from "./media.ts";
 import { configOf, type DriveConfig, type IdeDriveOptions } from "./options.ts";
 import { checkPower, power, wake } from "./power.ts";
+import { type Cartridge, ejectMedia, mediaCommand, mediaError } from "./removable.ts";
 import { security, securityAtPowerOn } from "./security.ts";
 import { forgetTimer, interruptTest, resumeTest } from "./self-test.ts";
 import { initializeParameters, setFeatures, setMultiple } from "./settings.ts";
@@ -61,12 +63,14 @@ const COMMANDS: Partial<Record<IdeOp, AtaCommandHandler>> = {
   [IdeOp.CfaErase]: eraseSectors,
   [IdeOp.Metadata]: metadata,
   [IdeOp.SenseCondition]: senseCondition,
+  [IdeOp.MediaStatus]: mediaCommand,
 };
 
 /** A disk or a CompactFlash card: its media is a block, the settings that the core decides by stand in its drive fields. */
 export class IdeDisk implements IdeDevice, AtaDisk {
   readonly kind: DriveConfig["kind"];
   readonly config: DriveConfig;
+  readonly options: IdeDriveOptions;
   port!: DevicePort;
   state!: DiskState;
   readonly #request = new BlockRequest();
@@ -75,6 +79,7 @@ export class IdeDisk implements IdeDevice, AtaDisk {
 
   /** `index` numbers the drives of a controller. @throws ParavaneError INVALID, UNSUPPORTED */
   constructor(options: IdeDriveOptions, index: number) {
+    this.options = options;
     this.config = configOf(options, index);
     this.kind = this.config.kind;
     this.#flush.op = Op.Flush;
@@ -118,7 +123,9 @@ export class IdeDisk implements IdeDevice, AtaDisk {
     wake(state, port.clock.now());
     state.nativeMaxRead = false;
     state.security.prepared = false;
-    if (op === IdeOp.Flush) this.submit([this.#flush], (status) => port.finish(status));
+    const error = mediaError(this);
+    if (error !== 0) port.fail(error);
+    else if (op === IdeOp.Flush) this.submit([this.#flush], (status) => port.finish(status));
     else if (op > IdeOp.Flush) this.#ownDma(op);
     else this.#moveSectors(op);
   }
@@ -140,6 +147,48 @@ export class IdeDisk implements IdeDevice, AtaDisk {
   close(): void {
     interruptTest(this, true);
     this.#media.cancel();
+  }
+
+  /** The slot of a removable drive. */
+  get cartridge(): Cartridge | null {
+    if (!this.config.removable) return null;
+    const disk = this;
+    return {
+      get isPresent() {
+        return disk.state.media.present;
+      },
+      get isLocked() {
+        return disk.state.media.locked;
+      },
+      insert: (block) => this.#insert(block),
+      eject: ({ force = false } = {}) => ejectMedia(this, force),
+    };
+  }
+
+  /** Another medium: what had to do with the old one goes with it. */
+  #insert(block: Block): void {
+    const { config, options } = this;
+    if (block.sectorSize !== config.sectorBytes) {
+      throw new ParavaneError(
+        "INVALID",
+        `this drive has sectors of ${config.sectorBytes} bytes, not ${block.sectorSize}`,
+        {
+          sectorSize: block.sectorSize,
+        },
+      );
+    }
+    const { visibleSectors, ...rest } = options;
+    Object.assign(config, configOf({ ...rest, block }, 0), { serial: config.serial });
+    const { state, port } = this;
+    state.media = { present: true, changed: true, requested: false, locked: false };
+    state.uncorrectable = [];
+    state.configuration.sectors = config.sectors;
+    state.visible = config.sectors;
+    state.visibleAtPowerOn = config.sectors;
+    port.set(DriveField.Cylinders, config.cylinders);
+    port.set(DriveField.Heads, config.heads);
+    port.set(DriveField.SectorsPerTrack, config.sectorsPerTrack);
+    this.publish();
   }
 
   /** The host has dealt with what a command under the `stop` policy waits for: it is tried again. */

@@ -50,8 +50,8 @@ export function identifyDisk(disk: AtaDisk): Uint16Array {
   const flash = config.kind === DriveKind.CompactFlash;
   const { multiWord, ultra } = state.configuration;
   const modes = { pio: config.modes.pio, singleWord: modesTo(config.modes.singleWord), multiWord, ultra };
-  // A CompactFlash card in True IDE mode; or fixed, not removable.
-  words[AtaIdentify.Configuration] = flash ? 0x848a : 0x0040;
+  // A CompactFlash card in True IDE mode; or a removable medium; or a fixed one.
+  words[AtaIdentify.Configuration] = flash ? 0x848a : config.removable ? 0x0080 : 0x0040;
   words[AtaIdentify.Cylinders] = config.cylinders;
   words[AtaIdentify.Heads] = config.heads;
   words[AtaIdentify.SectorsPerTrack] = config.sectorsPerTrack;
@@ -113,7 +113,7 @@ function featureWords(disk: AtaDisk, words: Uint16Array): void {
   const apm = config.apm >= 0;
   const flash = config.kind === DriveKind.CompactFlash;
   // NOP, READ and WRITE BUFFER, protected area, look-ahead, write cache, power management, security, SMART.
-  const fixed = bits([14, true], [13, true], [12, true], [10, area], [3, true]);
+  const fixed = bits([14, true], [13, true], [12, true], [10, area], [3, true], [2, config.removable]);
   words[AtaIdentify.Supported82] = fixed | bits([6, true], [5, true], [1, security], [0, smart]);
   // FLUSH CACHE (EXT), configuration overlay, 48-bit addresses, acoustic and power management, CFA. Bit 14: valid.
   const more = bits([13, ext], [12, true], [11, true], [10, ext], [8, area], [2, flash]);

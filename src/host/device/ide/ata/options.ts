@@ -51,6 +51,8 @@ export interface IdeDriveOptions {
   aam?: number | false;
   /** Sectors shown after power-on: the rest is a host protected area. Default all. */
   visibleSectors?: number;
+  /** The medium can be taken out and changed (`IdeController.cartridge`); default false. */
+  removable?: boolean;
   /** Default `report` for both. */
   onError?: { read?: ErrorPolicy; write?: ErrorPolicy };
 }
@@ -76,6 +78,7 @@ export interface DriveConfig {
   sectorsPerTrack: number;
   modes: { pio: number; singleWord: number; multiWord: number; ultra: number };
   lba48: boolean;
+  removable: boolean;
   writeCache: boolean;
   /** -1: not supported; 0: off. */
   apm: number;
@@ -134,6 +137,7 @@ export function configOf(options: IdeDriveOptions, index: number): DriveConfig {
       ultra: mode("ultra", modes.ultra, 6, IdeLimit.UltraDma),
     },
     lba48: options.lba48 ?? true,
+    removable: options.removable ?? false,
     writeCache: options.writeCache ?? true,
     apm: options.apm === false ? -1 : within("apm", options.apm ?? 0, 0, 254),
     aam: options.aam === false ? -1 : within("aam", options.aam ?? 0, 0, 254),

@@ -1,6 +1,7 @@
 import { AtaConfigurable } from "../../../../../assembly/spec/ata.ts";
 import type { Plain } from "../device.ts";
 import type { DriveConfig } from "./options.ts";
+import { newRemovable, type Removable } from "./removable.ts";
 import { newSecurity, type Security } from "./security.ts";
 import { newSmart, type Smart } from "./smart-state.ts";
 
@@ -34,6 +35,7 @@ export interface DiskState {
   logs: Record<string, Uint8Array>;
   /** The task file's command just before this one was a READ NATIVE MAX ADDRESS that succeeded. */
   nativeMaxRead: boolean;
+  media: Removable;
 }
 
 export interface SetMaxState {
@@ -73,6 +75,7 @@ export function newState(config: DriveConfig, now: number): DiskState {
     uncorrectable: [],
     logs: {},
     nativeMaxRead: false,
+    media: newRemovable(),
   };
 }
 

@@ -15,7 +15,7 @@ import { isDevice, makeTarget } from "./target.ts";
 export const convert: ImgVerb = {
   name: "convert",
   summary: "the same disk in another format",
-  usage: "[-f FMT] [-O FMT] [-o OPTIONS] [-c] [-n] [-B PARENT -F FMT] [-l SNAPSHOT] [-p] SOURCE... TARGET",
+  usage: "[-f FMT] [-O FMT] [-o OPTIONS] [-c] [-n] [-B PARENT -F FMT] [-l SNAPSHOT] SOURCE... TARGET",
   description: [
     "The source is only read. The target appears, and replaces an existing file, once it is whole; after a failure or Ctrl-C",
     "there is none, or the one there was before. What a source does not store is not read, and zeros are not written.",

@@ -10,6 +10,7 @@ import { sameFolder } from "./node/gate.ts";
 export { FileStore, type FileStoreOptions } from "./host/store/file.ts";
 export * from "./index.ts";
 export { compressor } from "./node/compress.ts";
+export { type CueFileOptions, openCueFile } from "./node/cue.ts";
 export { allowFolders, anyFile, sameFolder, writableParent } from "./node/gate.ts";
 
 /**

@@ -11,7 +11,7 @@ beforeAll(buildDist);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const readme = readFileSync("README.md", "utf8");
-const [, example] = readme.match(/```js\n([\s\S]*?)```/)!;
+const [example, cdExample] = [...readme.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
 
 test("the embedding example is twelve lines and runs as printed", async () => {
   expect(example.trimEnd().split("\n").length).toBe(12);
@@ -23,6 +23,15 @@ test("the embedding example is twelve lines and runs as printed", async () => {
   const script = resolve("build/readme-example.mjs");
   writeFileSync(script, `${example}\nconsole.log(read.memory.every((byte) => byte === 0x5a));\n`);
   expect(execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" })).toBe("true\n");
+});
+
+test("the example of a CD drive runs as printed", () => {
+  writeFileSync(join(folder, "install.iso"), new Uint8Array(64 * 2048));
+  writeFileSync(join(folder, "game.bin"), new Uint8Array(20 * 2352));
+  writeFileSync(join(folder, "game.cue"), 'FILE "game.bin" BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00');
+  const script = resolve("build/readme-cd.mjs");
+  writeFileSync(script, `${cdExample}\nconsole.log(tray.isOpen, tray.disc.sectors);\n`);
+  expect(execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" })).toBe("false 20\n");
 });
 
 test("the two commands of the first screen are scripts of the package", () => {

@@ -11,10 +11,11 @@ import { type Answer, illegal, type ReadPlan, type Sense } from "./answer.ts";
 import type { PacketCommand } from "./command.ts";
 import { COMMANDS } from "./commands/index.ts";
 import { fillIdentity } from "./identify.ts";
+import { defaultModes } from "./mode-pages.ts";
 import { type CdDriveOptions, identityOf, type Tray } from "./options.ts";
-import { readPlan } from "./sectors.ts";
+import { isPlan, readPlan } from "./sectors.ts";
 import { Speaker } from "./speaker.ts";
-import { addEvent, type UnitState } from "./state.ts";
+import { addEvent, isCount, isState, type UnitState } from "./state.ts";
 import { CdUnit } from "./unit.ts";
 
 /** The command whose data is on its way: plain, but for the disc. */
@@ -26,6 +27,9 @@ interface Current {
   /** What has been taken. */
   list: Uint8Array | null;
 }
+
+/** No answer but sectors, and no parameter list, is longer than an allocation length can say. In bytes. */
+const MAX_DATA = 65535;
 
 /** Of UnitState.power. */
 const ACTIVE = 1;
@@ -257,6 +261,7 @@ export class CdDrive implements PacketDevice, Tray {
     ) as Plain;
   }
 
+  /** @throws ParavaneError INVALID, leaving the drive as it was */
   restore(saved: Plain): void {
     const { state, sectors, current } = saved as unknown as {
       state: UnitState;
@@ -264,6 +269,11 @@ export class CdDrive implements PacketDevice, Tray {
       current: { packet: number[]; bytes: number[] | null; plan: ReadPlan | null; list: number[] | null } | null;
     };
     const unit = this.#unit;
+    const lists = [current?.packet, current?.bytes, current?.list].filter((list) => list != null);
+    const listed = lists.every((list) => list.length <= MAX_DATA && list.every((byte) => isCount(byte) && byte < 256));
+    if (!isState(state, defaultModes()) || !listed || (current?.plan && !isPlan(current.plan))) {
+      throw new ParavaneError("INVALID", "this is no saved state of a CD drive", { structure: "CD drive" });
+    }
     unit.state = structuredClone(state);
     unit.state.audio.since = unit.clock.now();
     const bytes = (list: number[] | null) => list && Uint8Array.from(list);

@@ -2,10 +2,11 @@ import type { Flow } from "../../../../core/flow.ts";
 import { SegmentList } from "../../../../core/segments.ts";
 import { type Disc, runAt } from "../../../media/disc.ts";
 import { readRaw, readUser, wrongType } from "../../../media/read.ts";
-import { fixedType, RAW, typeOf } from "../../../media/sector.ts";
+import { fixedType, RAW, typeOf, USER } from "../../../media/sector.ts";
 import { scatter } from "../../../media/source.ts";
 import { subchannelQ, subchannelRaw } from "../../../media/subchannel.ts";
 import type { ReadPlan } from "./answer.ts";
+import { isCount } from "./state.ts";
 
 /** Sectors that are put together at a time. */
 const TOGETHER = 32;
@@ -67,4 +68,14 @@ function* assemble(
     if (sub > 0) out.set(sub === 96 ? subchannelRaw(disc, lba + i) : subchannelQ(disc, lba + i), (i + 1) * bytes - sub);
   }
   return out;
+}
+
+/** Is this a plan that `readPlan` may be given? A save may come from anywhere. */
+export function isPlan({ lba, count, bytes, raw }: ReadPlan): boolean {
+  if (!isCount(lba) || !isCount(count) || lba + count > 2 ** 32 || count > 2 ** 32) return false;
+  if (!raw) return bytes === USER;
+  const main = raw.parts.reduce((sum, [from, to]) => sum + to - from, 0);
+  const inside = raw.parts.every(([from, to]) => isCount(from) && from <= to && isCount(to) && to <= RAW);
+  const known = [0, 294, 296].includes(raw.c2) && [0, 16, 96].includes(raw.sub);
+  return inside && known && bytes > 0 && bytes === main + raw.c2 + raw.sub;
 }

@@ -75,3 +75,37 @@ export function initialState(modes: Record<number, number[]>): UnitState {
 
 /** 40 × 176.4 kB/s. */
 export const MAX_SPEED = 7056;
+
+/** Is this a state that `UnitState` describes? A save may come from anywhere. */
+export function isState(value: unknown, modes: Record<number, readonly number[]>): value is UnitState {
+  if (typeof value !== "object" || value === null) return false;
+  const { attention, events, audio, modes: own, sense, ...rest } = value as UnitState;
+  const flags = [rest.trayOpen, rest.prevent, rest.persistent];
+  const counts = [rest.changed, rest.speed, rest.position, rest.power, rest.region, rest.regionChanges];
+  return (
+    flags.every((each) => typeof each === "boolean") &&
+    counts.every(isCount) &&
+    Array.isArray(attention) &&
+    attention.length <= MAX_EVENTS &&
+    attention.every(isSense) &&
+    (sense === null || isSense(sense)) &&
+    Array.isArray(events) &&
+    events.length <= MAX_EVENTS &&
+    events.every((each) => each.class in EVENT_CLASSES && isCount(each.code)) &&
+    [audio?.status, audio?.lba, audio?.end, audio?.ends, audio?.since].every(isCount) &&
+    Object.entries(modes).every(([code, page]) => {
+      const bytes = own?.[Number(code)];
+      return Array.isArray(bytes) && bytes.length === page.length && bytes.every((byte) => isCount(byte) && byte < 256);
+    })
+  );
+}
+
+const EVENT_CLASSES = { 1: true, 2: true, 3: true, 4: true, 6: true };
+
+export function isCount(value: unknown): boolean {
+  return Number.isSafeInteger(value) && (value as number) >= 0;
+}
+
+function isSense(value: Sense): boolean {
+  return isCount(value?.key) && value.key < 16 && isCount(value.code) && value.code < 65536;
+}

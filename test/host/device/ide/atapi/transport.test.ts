@@ -252,3 +252,17 @@ test("the tray of a running machine", () => {
   expect([ide.last.error, sense(ide)]).toEqual([0x60, [6, 0x28, 0]]);
   expect(ide.pio(cdb(PacketOp.ReadCapacity)).bytes[3]).toBe(4);
 });
+
+test("a save of the whole controller in the middle of a CD's data", () => {
+  const ide = rig();
+  ide.packet(read(5, 4), 0, 2048);
+  const take = (from: CdBench, words: number) => Array.from({ length: words }, () => from.read(AtaRegister.Data, 2));
+  const first = take(ide, 1500);
+  const state = JSON.parse(JSON.stringify(ide.controller.save()));
+  const other = rig();
+  other.controller.restore(state);
+  const rest = take(other, 4096 - 1500);
+  expect(other.status).toBe(IDLE);
+  const bytes = Buffer.from(Uint16Array.from([...first, ...rest]).buffer);
+  expect(bytes.equals(ide.block.bytes.slice(5 * 2048, 9 * 2048))).toBe(true);
+});

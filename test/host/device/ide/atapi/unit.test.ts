@@ -309,3 +309,28 @@ test("a drive is saved as plain data, and goes on from there", async () => {
   expect((await fourth.run(TUR)).sense).toBe("2/3a00");
   expect((await fourth.run(TUR)).sense).toBe("6/2800");
 });
+
+test("a save that no drive has made is refused, and changes nothing", async () => {
+  const bench = new PacketBench(disc());
+  await bench.drive.begin(cdb(PacketOp.ReadCd, 0, 0, 0, 0, 3, 0, 0, 4, 0xf8));
+  const good = JSON.stringify(bench.drive.save());
+  const spoil = (from: string, to: string) => {
+    expect(good).toContain(from);
+    return JSON.parse(good.replace(from, to)) as Plain;
+  };
+  for (const bad of [
+    spoil('"bytes":2352', '"bytes":0'),
+    spoil('"parts":[[0,2352]]', '"parts":[[0,99999]]'),
+    spoil('"lba":3', '"lba":-3'),
+    spoil('"sub":0', '"sub":1e9'),
+    spoil('"trayOpen":false', '"trayOpen":7'),
+    spoil('"events":[]', '"events":[{"class":99,"code":0}]'),
+    spoil('"attention":[]', '"attention":[null]'),
+    spoil('"13":[', '"12":['),
+    spoil('"state":{', '"state":null,"other":{'),
+  ]) {
+    expect(() => bench.drive.restore(bad)).toThrow(expect.objectContaining({ code: "INVALID" }));
+    expect(JSON.stringify(bench.drive.save())).toBe(good);
+  }
+  bench.drive.restore(JSON.parse(good) as Plain);
+});

@@ -2,10 +2,12 @@ import { execFileSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { test } from "vitest";
 
-/** Is `command` on this machine? */
+/** Is `command` on this machine? "python:NAME" is a module of Debian's Python. */
 export function found(command: string): boolean {
   if (command.startsWith("/")) return existsSync(command);
   try {
+    const [, module] = command.split("python:");
+    if (module) return execFileSync("/usr/bin/python3", ["-c", `import ${module}`], { stdio: "ignore" }) === null;
     execFileSync("sh", ["-c", `command -v ${command}`], { stdio: "ignore" });
     return true;
   } catch {

@@ -73,6 +73,8 @@ export interface Subject {
   /** Bytes that the format gives out together. */
   unit: number;
   maxSize: number;
+  /** Sectors that are changed together; 1 when absent. */
+  grain?: number;
   open(): Promise<Disk>;
   /** May the disk be made that large now? */
   canResize?(from: number, to: number): boolean;
@@ -100,6 +102,7 @@ export async function runProgram(
   random: Random,
   steps: number,
   counts: Record<string, number>,
+  resizes = true,
 ): Promise<{ touched: [number, number][]; size: number }> {
   let disk = await subject.open();
   const touched: [number, number][] = [];
@@ -123,11 +126,13 @@ export async function runProgram(
     }
   };
   for (let step = 0; step < steps; step++) {
-    const first = place(random, subject, disk.size);
+    const { grain = 1 } = subject;
+    const first = Math.floor(place(random, subject, disk.size) / grain) * grain;
     const large = random.oneIn(12) ? Math.min(subject.unit, 2 * MiB) / SECTOR + 3 : 1 + random.below(60);
-    const count = Math.min(large, disk.size / SECTOR - first);
+    const count = Math.min(Math.ceil(large / grain) * grain, disk.size / SECTOR - first);
     const [offset, length] = [first * SECTOR, count * SECTOR];
     const kind = random.pick(["write", "write", "write", "zero", "discard", "flush", "resize", "reopen"] as const);
+    if (kind === "resize" && !resizes) continue;
     counts[kind] = (counts[kind] ?? 0) + 1;
     if (kind === "write") {
       await writeBytes(disk, offset, content.write(first, count, random.below(255)));

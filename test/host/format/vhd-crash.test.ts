@@ -18,7 +18,7 @@ const BLOCK = 65536;
 const SIZE = 128 * BLOCK - 3 * SECTOR;
 const BLOCKS = [0, 1, 2, 63, 126, 127];
 const PARENT = 0xee;
-const PROGRAMS = tier(6, 300);
+const PROGRAMS = tier(6, 100);
 const TIMEOUT = { timeout: tier(300_000, 7_200_000) };
 
 /**

@@ -10,7 +10,7 @@ import { Random } from "../../support/random.ts";
 import { tier } from "../../support/tier.ts";
 import { createChild, GiB, MiB, openChild, SECTOR } from "../../support/vhd.ts";
 
-const PROGRAMS = tier(2_000, 50_000);
+const PROGRAMS = tier(2_000, 20_000);
 const STEPS = 10;
 const TIMEOUT = { timeout: tier(600_000, 7_200_000) };
 

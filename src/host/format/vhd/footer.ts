@@ -119,6 +119,8 @@ export function changedFooter(footer: Footer, { size, dataOffset, type }: Footer
   const view = new DataView(bytes.buffer);
   if (size !== undefined) {
     view.setBigUint64(48, BigInt(size));
+    // "Original Size" only tells of the disk's making, but is the one that libvhdi reads.
+    view.setBigUint64(40, BigInt(size));
     const geometry = geometryOf(size / SECTOR);
     putGeometry(bytes, geometry);
     // QEMU believes the geometry of all whose name it does not know, and can do so only where it is exact.

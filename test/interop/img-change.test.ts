@@ -32,6 +32,8 @@ describe("create", () => {
       ["qcow2", "compression_type=zstd", "10T"],
       ["qcow2", "preallocation=metadata", "3M"],
       ["qcow2", "data_file=data.raw,data_file_raw=on", "3M"],
+      ["qcow2", "data_file=data.raw,preallocation=metadata", "3M"],
+      ["qcow2", "data_file=data.raw", "3M"],
       ["vpc", "subformat=fixed,force_size=on", "3M"],
       ["vpc", "force_size=on", "3M"],
       ["vhdx", "", "3M"],
@@ -46,6 +48,7 @@ describe("create", () => {
           .split(" ")
           .sort();
       const theirLine = qemuImg(...args);
+      const theirData = options.includes("data_file") ? fs.statSync(at("data.raw")).size : 0;
       const theirInfo = JSON.parse(qemuImg("info", "-f", format, "--output=json", at("new.img")));
       expect(words(await done(...args))).toEqual(words(theirLine));
       const ourInfo = JSON.parse(qemuImg("info", "-f", format, "--output=json", at("new.img")));
@@ -55,6 +58,7 @@ describe("create", () => {
         if (format === "vhdx" && !options.includes("block_size")) delete info["cluster-size"];
       }
       expect([args, ourInfo]).toEqual([args, theirInfo]);
+      if (theirData) expect([args, fs.statSync(at("data.raw")).size]).toEqual([args, theirData]);
       if (format === "qcow2" || format === "vhdx") qemuImg("check", "-f", format, at("new.img"));
       expect(await done(...args.slice(0, 1), "-q", ...args.slice(1))).toBe("");
     }
@@ -277,6 +281,23 @@ describe("resize", () => {
         identical("-f", format, "-F", format, at("ours.img"), at("theirs.img"));
       }
       if (format === "qcow2") qemuImg("check", at("ours.img"));
+    }
+  });
+
+  qemuTest("an image over a larger parent: what is new is zeros, not the parent's bytes", async () => {
+    qemuImg("create", "-q", "-f", "qcow2", at("big.qcow2"), "2M");
+    qemuIo("qcow2", at("big.qcow2"), "write -P 7 0 2M");
+    for (const [format, parent] of [
+      ["qcow2", "big.qcow2"],
+      ["vhdx", "big.vhdx"],
+    ]) {
+      if (format !== "qcow2") await done("convert", "-O", format, at("big.qcow2"), at(parent));
+      await done("create", "-q", "-f", format, "-b", parent, "-F", format, at("over.img"), "1000k");
+      await done("resize", "-f", format, at("over.img"), "2M");
+      await done("convert", "-f", format, "-O", "raw", at("over.img"), at("over.raw"));
+      const expected = Buffer.alloc(2 * MiB).fill(7, 0, 1000 * 1024);
+      expect([format, fs.readFileSync(at("over.raw")).equals(expected)]).toEqual([format, true]);
+      if (format === "qcow2") identical("-F", "raw", at("over.img"), at("over.raw"));
     }
   });
 

@@ -1,8 +1,8 @@
 import { resizeDisk } from "../../../host/image/resize.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
-import { openNamed, withDisk } from "./open.ts";
-import { lastOf, QUIET, sizeOf } from "./options.ts";
+import { openingOf, openNamed, withDisk } from "./open.ts";
+import { ALLOW, lastOf, QUIET, sizeOf } from "./options.ts";
 
 export const resize: ImgVerb = {
   name: "resize",
@@ -17,6 +17,7 @@ export const resize: ImgVerb = {
     { long: "shrink", help: "the disk may become smaller" },
     { long: "preallocation", value: "MODE", help: "off (default); full or falloc: new space is written at once" },
     QUIET,
+    ALLOW,
   ],
   examples: [
     ["paravane img resize disk.vhdx +10G", "10 GiB more"],
@@ -36,8 +37,8 @@ export const resize: ImgVerb = {
     if (mode === "metadata") {
       throw new UsageError("--preallocation=metadata is only for new images; full, or none, is for larger ones");
     }
-    const f = lastOf(given, "f");
-    const options = { ...(f !== undefined && { format: f }), write: true, alone: true };
+    // With its parent: what is new must not show that one's bytes.
+    const options = { ...openingOf(given), write: true };
     return interruptible(ui, `${file} has its old size or the new one`, (signal) =>
       withDisk(openNamed(file, options), async (disk) => {
         const size = sign === "+" ? disk.size + amount : sign === "-" ? disk.size - amount : amount;

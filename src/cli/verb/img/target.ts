@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { chmodSync, existsSync, renameSync, rmSync, statSync } from "node:fs";
+import { chmodSync, existsSync, renameSync, rmSync, statSync, truncateSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Block } from "../../../core/block.ts";
 import type { NewParent } from "../../../core/format.ts";
@@ -48,6 +48,7 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
       ...(openFile && { openFile }),
       ...(signal && { signal }),
     });
+    if (data) sized(data.partial, size);
     if (fill) {
       const backing = await openParent?.();
       const disk = await openDisk(store, {
@@ -69,6 +70,11 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
     store.close();
     for (const file of data ? [data, image] : [image]) rmSync(file.partial, { force: true });
   }
+}
+
+/** A data file has the size of the disk from the start, as qemu-img makes it. */
+function sized(path: string, size: number): void {
+  if (statSync(path).size < size) truncateSync(path, size);
 }
 
 async function inPlace(path: string, { size }: Target, fill?: (disk: Disk) => Promise<void>): Promise<void> {

@@ -25,6 +25,8 @@ export class RangeServer {
   fault: Fault = () => false;
   inFlight = 0;
   mostInFlight = 0;
+  /** Sent with every answer, such as leave for pages of other origins. */
+  extra: Record<string, string> = {};
   /** Milliseconds before each answer. */
   delay = 0;
 
@@ -60,6 +62,7 @@ export class RangeServer {
     this.asked.push(asked);
     this.mostInFlight = Math.max(this.mostInFlight, ++this.inFlight);
     response.once("close", () => this.inFlight--);
+    for (const [name, value] of Object.entries(this.extra)) response.setHeader(name, value);
     if (this.delay > 0) await new Promise((resolve) => setTimeout(resolve, this.delay));
     if (this.fault(asked, response, this.asked.length)) return;
     const file = this.#files.get(url);

@@ -122,10 +122,11 @@ function* open(chain: Chain, name: string | undefined, options: ChainOptions): F
     if (image.parent && !backing)
       backing = alone ? new Absent(store.name, image.parent.paths) : yield* parentOf(chain, image, rest);
     checkParent(image, store, backing, onWarning);
-    opened = true;
     // Whoever named the format will name it again.
     const guard = name === undefined && format === raw ? new RawGuard(store) : undefined;
-    return new ImageDisk(image, store, { ...options, backing }, guard);
+    const disk = new ImageDisk(image, store, { ...options, backing }, guard);
+    opened = true;
+    return disk;
   } finally {
     if (!opened) {
       if (image.data) leave(image.data);

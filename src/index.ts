@@ -56,6 +56,7 @@ export { type CdOptions, cdFromBlock } from "./host/media/image.ts";
 export { BlobStore, type BlobStoreOptions } from "./host/store/blob.ts";
 export { HttpStore, type HttpStoreOptions } from "./host/store/http.ts";
 export { MemoryStore } from "./host/store/memory.ts";
+export { type OpfsOpenOptions, OpfsStore, type OpfsStoreOptions, type SyncAccessHandle } from "./host/store/opfs.ts";
 export type { AtaRegisters } from "./hypervisor/ata-registers.ts";
 export { Hypervisor } from "./hypervisor/hypervisor.ts";
 export { LabMachine, type MachineOptions } from "./hypervisor/machine.ts";

@@ -13,6 +13,8 @@ import { FileStore } from "../../src/host/store/file.ts";
 import { fileHoles } from "../../src/host/store/file-holes.ts";
 import { HttpStore } from "../../src/host/store/http.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
+import { OpfsStore } from "../../src/host/store/opfs.ts";
+import { FakeHandle } from "../support/fake-handle.ts";
 import { RangeServer } from "../support/range-server.ts";
 import { LateStore } from "../support/stores.ts";
 
@@ -54,6 +56,12 @@ const STORES: StoreCase[] = [
   file("file, asynchronous", true),
   file("file, no holes", false, false),
   file("file, asynchronous, no holes", true, false),
+  {
+    name: "private file system, over a handle in memory",
+    synchronous: true,
+    make: () => new OpfsStore(new FakeHandle()),
+    readOnly: (content) => new OpfsStore(new FakeHandle(content), { readOnly: true }),
+  },
   {
     name: "late",
     synchronous: false,

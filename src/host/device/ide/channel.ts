@@ -1,4 +1,4 @@
-import { type AtaRegister, Prd } from "../../../../assembly/spec/ata.ts";
+import { AtaRegister, Prd } from "../../../../assembly/spec/ata.ts";
 import {
   DriveField,
   IdeAbort,
@@ -75,6 +75,18 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   }
 
   read(register: AtaRegister, width: Width): number {
+    // Within a block a data word is a load and a step: no call into the core, which sees to how blocks begin and end.
+    if (register === AtaRegister.Data) {
+      const { u32 } = this.core;
+      const context = this.context >>> 2;
+      const at = u32[context + IdeField.BufferAt / 4];
+      const inside = at + width < u32[context + IdeField.BufferEnd / 4] && (at & (width - 1)) === 0;
+      if (inside && width !== 1 && u32[context + IdeField.Phase / 4] === IdePhase.PioIn) {
+        u32[context + IdeField.BufferAt / 4] = at + width;
+        const value = u32[context + IdeField.Buffer / 4 + (at >>> 2)];
+        return width === 4 ? value : at & 2 ? value >>> 16 : value & 0xffff;
+      }
+    }
     const answer = this.core.call.ideRead(this.context, register, width);
     if (answer < EVENT) return answer;
     this.#react(Math.floor(answer / EVENT));
@@ -82,6 +94,19 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   }
 
   write(register: AtaRegister, width: Width, value: number): void {
+    if (register === AtaRegister.Data) {
+      const { u32 } = this.core;
+      const context = this.context >>> 2;
+      const at = u32[context + IdeField.BufferAt / 4];
+      const inside = at + width < u32[context + IdeField.BufferEnd / 4] && (at & (width - 1)) === 0;
+      if (inside && width !== 1 && u32[context + IdeField.Phase / 4] === IdePhase.PioOut) {
+        u32[context + IdeField.BufferAt / 4] = at + width;
+        const to = context + IdeField.Buffer / 4 + (at >>> 2);
+        if (width === 4) u32[to] = value;
+        else u32[to] = at & 2 ? (u32[to] & 0xffff) | (value << 16) : (u32[to] & 0xffff0000) | (value & 0xffff);
+        return;
+      }
+    }
     const event = this.core.call.ideWrite(this.context, register, width, value);
     if (event !== 0) this.#react(event);
   }

@@ -118,7 +118,7 @@ function address48(port: DevicePort): number | undefined {
 }
 
 /** Puts a sector number into the task file, in 28 or 48 bits. */
-export function putAddress(port: DevicePort, lba: number, ext: boolean): void {
+function putAddress(port: DevicePort, lba: number, ext: boolean): void {
   port.setRegister(AtaRegister.LbaLow, lba);
   port.setRegister(AtaRegister.LbaMid, lba / 2 ** 8);
   port.setRegister(AtaRegister.LbaHigh, lba / 2 ** 16);

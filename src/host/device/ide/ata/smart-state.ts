@@ -62,7 +62,7 @@ export interface Smart {
 }
 
 export const SELF_TEST_SLOTS = 21;
-export const ERROR_SLOTS = 5;
+const ERROR_SLOTS = 5;
 
 export function newSmart(now: number): Smart {
   return {

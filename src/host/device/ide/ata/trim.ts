@@ -19,13 +19,13 @@ export function dataSetManagement(disk: AtaDisk): Verdict {
 }
 
 /** A range in sectors. */
-export interface Range {
+interface Range {
   lba: number;
   sectors: number;
 }
 
 /** The ranges in `bytes`; those of no length are skipped. */
-export function trimRanges(bytes: Uint8Array): Range[] {
+function trimRanges(bytes: Uint8Array): Range[] {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const ranges: Range[] = [];
   for (let at = 0; at + ENTRY <= bytes.length; at += ENTRY) {

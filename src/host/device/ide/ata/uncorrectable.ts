@@ -1,7 +1,6 @@
 // WRITE UNCORRECTABLE EXT (ATA8-ACS §7.70): sectors that read as bad until they are written.
 import { AtaError, AtaRegister } from "../../../../../assembly/spec/ata.ts";
 import { IdeField } from "../../../../../assembly/spec/ide.ts";
-import { Status } from "../../../../core/block.ts";
 import type { AtaDisk, Verdict } from "./command.ts";
 import type { DiskState } from "./state.ts";
 
@@ -10,7 +9,7 @@ const PSEUDO = [0x55, 0x5a];
 const FLAGGED = [0xa5, 0xaa];
 
 /** Ranges kept; one more, and the command aborts. */
-export const MAX_RANGES = 4096;
+const MAX_RANGES = 4096;
 
 export function writeUncorrectable({ port, state, config }: AtaDisk): Verdict {
   const features = port.register(AtaRegister.Features);
@@ -48,9 +47,4 @@ export function forget(state: DiskState, from: number, to: number): void {
     if (end > to) left.push([to, end]);
     return left;
   });
-}
-
-/** How a read that meets a bad sector ends. */
-export function failRead({ port }: AtaDisk, lba: number): void {
-  port.finish(Status.Media, lba);
 }

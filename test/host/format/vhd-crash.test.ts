@@ -71,7 +71,7 @@ async function program(seed: number, parent: KeptStore | null) {
   const last = <T>(set: Set<T>): T => [...set][set.size - 1];
   const put = (first: number, count: number, value: number) => {
     for (let sector = first; sector < first + count; sector++) {
-      const set = now.fills.get(sector) ?? new Set([last(now.through)]);
+      const set = now.fills.get(sector) ?? new Set([sector < SIZE / SECTOR ? through : 0]);
       // The newest comes last.
       set.delete(value);
       now.fills.set(sector, set.add(value));
@@ -146,11 +146,7 @@ async function program(seed: number, parent: KeptStore | null) {
       const empty = random.oneIn(2);
       if (empty) {
         // A block is there or gone.
-        for (const set of now.fills.values()) {
-          const shown = last(set);
-          set.delete(through);
-          set.add(shown).add(through);
-        }
+        for (const [sector, set] of now.fills) set.add(sector < SIZE / SECTOR ? through : 0);
         record();
         await whole(disk, (image) => image.empty!());
         now.fills.clear();

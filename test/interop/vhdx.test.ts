@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect } from "vitest";
 import { discard, flush, readBytes, writeBytes, writeZeroes } from "../../src/host/block/bytes.ts";
-import { createDisk, type OpenDiskOptions, openDisk } from "../../src/host/block/open.ts";
+import type { Engine } from "../../src/host/block/engine.ts";
+import { createDisk, type Disk, type OpenDiskOptions, openDisk } from "../../src/host/block/open.ts";
 import { seal } from "../../src/host/format/vhdx/crc32c.ts";
 import { FileStore } from "../../src/host/store/file.ts";
 import { peerTest } from "../support/peers.ts";
@@ -105,6 +106,24 @@ for (const subformat of ["dynamic", "fixed"]) {
   }
 }
 
+qemu("every log size and zero state that QEMU offers is read, written, and accepted afterwards", async () => {
+  for (const options of ["log_size=1M", "log_size=7M", "block_state_zero=off", "block_state_zero=on,block_size=2M"]) {
+    const path = fresh();
+    run("qemu-img", "create", "-q", "-f", "vhdx", "-o", options, path, "70M");
+    run("qemu-io", "-f", "vhdx", "-c", "write -P 0x11 1M 9M", "-c", "write -z 4M 4M", path);
+    const expected = byQemu(path);
+    same(await byUs(path), expected);
+    const disk = await open(path);
+    await writeBytes(disk, 66 * MiB, new Uint8Array(4096).fill(0x33));
+    await writeZeroes(disk, MiB, MiB);
+    await disk.resize(67 * MiB);
+    await disk.close();
+    expected.fill(0x33, 66 * MiB, 66 * MiB + 4096).fill(0, MiB, 2 * MiB);
+    accepted(path);
+    same(byQemu(path), expected.subarray(0, 67 * MiB));
+  }
+});
+
 qemu("turns of ours and of QEMU on one image leave what a model says", async () => {
   const size = 24 * MiB + 512;
   for (let seed = 0; seed < 6; seed++) {
@@ -186,7 +205,11 @@ qemu("what a power cut leaves of our image QEMU repairs to what we replay", asyn
     await writeBytes(disk, offset, new Uint8Array(4096).fill(i + 1));
     if (i % 3 === 0) await writeZeroes(disk, random.below(16) * MiB, MiB);
     if (i % 2 === 0) await flush(disk);
+    if (i === 7) await disk.resize(9 * MiB + 512);
+    if (i === 8) await disk.resize(16 * MiB);
   }
+  await (disk as Disk & Engine).exclusive((image) => image.empty!());
+  await writeBytes(disk, MiB, new Uint8Array(4096).fill(99));
   await disk.close();
   const uniform = randomFrom(7);
   let dirty = 0;

@@ -76,6 +76,8 @@ export interface Image {
   readonly parent?: ParentReference;
   /** What children note of this image, to know it again; changes when its content does, where the format says so. */
   readonly identity?: string;
+  /** What `identity` will be from the first change on, where opening the image makes that up. */
+  readonly nextIdentity?: string;
   /** Right after `resolve` stopped with `Miss`: brings the metadata page `Mapper.stopKey` into the cache. */
   load(): Flow;
   /** Right after `resolve` stopped with `Corrupt`: what is wrong, naming the structure and its place. */
@@ -178,6 +180,8 @@ export interface NewParent {
   format?: string;
   /** Its `Image.identity`, for formats that note one. */
   identity?: string;
+  /** Another that it may come to have: it is about to be changed. */
+  nextIdentity?: string;
   /** When its file was last written, in seconds since 1970, for formats that note it. */
   modified?: number;
 }

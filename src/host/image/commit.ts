@@ -64,48 +64,50 @@ export async function commitDisk(disk: Disk, options: CommitOptions = {}): Promi
     throw new ParavaneError("BUSY", "the image was written while it was committed", context, { hint });
   }
   if (empties) await discardChanges(disk);
-  // Where the image notes when its parent was last written, that is now.
+  // What the image notes of its parent is of now: when it was last written, and its one identity.
   const { setParent, parent } = overlay.image;
-  if (depth === 1 && parent?.modified !== undefined && setParent && !overlay.readOnly) {
-    await renote(disk, base as Disk, { modified: Date.now() / 1000 });
+  if (depth === 1 && setParent && !overlay.readOnly) {
+    if (parent?.modified !== undefined) await renote(disk, base as Disk, { modified: Date.now() / 1000 });
+    else if ((parent?.identities.length ?? 0) > 1) await renote(disk, base as Disk, {});
   }
   return { written, baseSize: { before, after: target.size }, emptied: empties };
 }
 
 /**
- * Some formats give an image a new identity when its content changes, and children note it. The base takes on its new one
- * now, and the image notes that, before any data moves.
+ * Some formats give an image a new identity when its content changes, and children note it. So the image notes the one that
+ * the base is about to have beside the one it has, and then the base takes it on, before any data moves.
  */
 async function announce(disk: Disk, base: Disk, depth: number): Promise<void> {
   const overlay = engineOf(disk);
   const target = engineOf(base);
-  const notes = overlay.image.parent?.identities ?? [];
-  const changing = depth === 1 ? notes.length > 0 : target.image.identity !== undefined && base.format === "vhdx";
-  if (!changing) return;
-  const context = { file: overlay.store.name };
+  const { nextIdentity } = target.image;
+  if (nextIdentity === undefined) return;
+  const child = depth === 1 ? overlay : engineOf([...parentsOf(disk)][depth - 2] as Disk);
+  if ((child.image.parent?.identities.length ?? 0) === 0) return;
   if (depth > 1) {
+    const context = { file: overlay.store.name };
     const hint = "Commit one image at a time, each to its own parent";
-    throw new ParavaneError("UNSUPPORTED", "images between this one and a VHDX base would lose it", context, { hint });
+    const message = `the images between this one and a ${base.format} base would not know it again`;
+    throw new ParavaneError("UNSUPPORTED", message, context, { hint });
   }
+  await renote(disk, base, { nextIdentity });
   // Its first change, durable when this returns.
   await target.exclusive(function* () {});
-  const { identity } = target.image;
-  if (identity !== undefined && !notes.includes(identity)) await renote(disk, base, { identity });
 }
 
 /** Notes the same parent, of which something has changed. */
-async function renote(disk: Disk, base: Disk, changed: { identity?: string; modified?: number }): Promise<void> {
+async function renote(disk: Disk, base: Disk, changed: { nextIdentity?: string; modified?: number }): Promise<void> {
   const overlay = engineOf(disk);
-  const { paths, identities } = overlay.image.parent!;
+  const { paths } = overlay.image.parent!;
   const absolutePath = paths.slice(1).find((path) => /^([a-z]:|\\)/i.test(path));
-  const identity = changed.identity ?? identities[0];
+  const { identity } = engineOf(base).image;
   await overlay.reparent(
     {
       path: paths[0],
       format: base.format,
       ...(absolutePath && { absolutePath }),
       ...(identity !== undefined && { identity }),
-      ...(changed.modified !== undefined && { modified: changed.modified }),
+      ...changed,
     },
     base,
   );

@@ -87,6 +87,8 @@ export class VhdxImage implements Image {
   get crowded(): boolean {
     return this.#journal.crowded;
   }
+  /** Made up beforehand, so that whoever is going to write to this disk can note it in those based on it. */
+  readonly nextIdentity = newGuid();
   get identity(): string {
     return this.#layout.headers.current.dataWriteGuid;
   }
@@ -136,7 +138,7 @@ export class VhdxImage implements Image {
       });
       this.#sound = true;
     }
-    yield* this.#layout.headers.update({ fileWriteGuid: newGuid(), dataWriteGuid: newGuid() });
+    yield* this.#layout.headers.update({ fileWriteGuid: newGuid(), dataWriteGuid: this.nextIdentity });
   }
   *sync(): Flow {
     yield* this.#journal.commit();

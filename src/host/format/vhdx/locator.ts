@@ -60,7 +60,10 @@ export function buildLocator(values: Record<string, string>): Uint8Array {
  * The locator of a new parent. It is known again by its DataWriteGuid, `identity`.
  * @throws ParavaneError INVALID
  */
-export function locatorOf({ path, absolutePath, identity, format = "vhdx" }: NewParent, file: string): Uint8Array {
+export function locatorOf(
+  { path, absolutePath, identity, nextIdentity, format = "vhdx" }: NewParent,
+  file: string,
+): Uint8Array {
   const invalid = (message: string, hint: string) => new ParavaneError("INVALID", message, { file }, { hint });
   if (format !== "vhdx") throw invalid(`a VHDX cannot be based on ${format}`, "Its parent must be a VHDX too");
   if (identity === undefined || !GUID.test(identity)) {
@@ -74,6 +77,7 @@ export function locatorOf({ path, absolutePath, identity, format = "vhdx" }: New
   const [near, far] = absolute.test(path) ? [undefined, path] : [path, absolutePath];
   const values = {
     parent_linkage: `{${identity}}`,
+    ...(nextIdentity !== undefined && { parent_linkage2: `{${nextIdentity}}` }),
     // Windows takes a bare name for nothing; it wants to see that the path is a relative one.
     ...(near && { relative_path: windows(near.startsWith(".") ? near : `./${near}`) }),
     ...(far && { absolute_win32_path: windows(far) }),

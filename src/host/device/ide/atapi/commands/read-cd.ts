@@ -52,11 +52,12 @@ function decodeMsf(packet: Uint8Array): Decoded<ReadCd> {
 }
 
 function* execute(unit: CdUnit, { lba, count, expected, flags, c2, sub }: ReadCd): Flow<Answer> {
-  if (count === 0 || flags + c2 + sub === 0) return DONE;
+  if (count === 0) return DONE;
   const disc = unit.medium!;
   if (lba < 0) return check(SenseKey.IllegalRequest, Asc.LbaOutOfRange);
   const outside = beyond(unit, { lba, count });
   if (outside) return outside;
+  if (flags + c2 + sub === 0) return DONE;
   // A DVD has none of a CD's parts but the user data.
   if (disc.kind === "dvd") {
     const plain = flags === Select.User && c2 + sub === 0 && (expected === undefined || expected === "mode1");

@@ -26,7 +26,7 @@ export interface ErrorEntry {
 }
 
 /** A self-test, or off-line data collection, under way. */
-export interface RunningTest {
+interface RunningTest {
   /** LBA low of EXECUTE OFF-LINE IMMEDIATE. */
   number: number;
   captive: boolean;

@@ -1,17 +1,18 @@
-import { execFileSync } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { buildDist } from "./support/dist.ts";
+import { RangeServer } from "./support/range-server.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "paravane-readme-"));
-beforeAll(buildDist);
 beforeAll(buildDist);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const readme = readFileSync("README.md", "utf8");
-const [example, cdExample] = [...readme.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
+const [example, cdExample, overlayExample] = [...readme.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
 
 test("the embedding example is twelve lines and runs as printed", async () => {
   expect(example.trimEnd().split("\n").length).toBe(12);
@@ -32,6 +33,33 @@ test("the example of a CD drive runs as printed", () => {
   const script = resolve("build/readme-cd.mjs");
   writeFileSync(script, `${cdExample}\nconsole.log(tray.isOpen, tray.disc.sectors);\n`);
   expect(execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" })).toBe("false 20\n");
+});
+
+test("the example of an overlay over HTTP runs as printed", async () => {
+  const { createDisk, MemoryStore, writeBytes } = await import(resolve("dist/src/node.js"));
+  const { SegmentList } = await import(resolve("dist/src/index.js"));
+  class Kept extends MemoryStore {
+    close() {}
+  }
+  const store = new Kept();
+  const base = await createDisk(store, { format: "vhdx", size: 16 << 20 });
+  await writeBytes(base, 4096, new Uint8Array(4096).fill(2));
+  await base.close();
+  const content = new Uint8Array(store.size);
+  store.readv(0, content, SegmentList.of(0, content.length));
+  const server = await RangeServer.start();
+  try {
+    const url = server.serve(content);
+    const script = resolve("build/readme-overlay.mjs");
+    const check = `import { readBytes } from "paravane";
+const bytes = await readBytes(disk, 0, 8192);
+console.log(bytes[0], bytes[8191], disk.format, changes.size > 4096);`;
+    writeFileSync(script, `const url = ${JSON.stringify(url)};\n${overlayExample}\n${check}`);
+    const { stdout } = await promisify(execFile)(process.execPath, [script], { cwd: folder });
+    expect(stdout).toBe("1 2 qcow2 true\n");
+  } finally {
+    await server.close();
+  }
 });
 
 test("the two commands of the first screen are scripts of the package", () => {

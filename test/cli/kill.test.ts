@@ -133,7 +133,7 @@ describe.each(["qcow2", "vhd", "vhdx"])("%s", (format) => {
       await family(format);
       const content = await digestOf("top");
       const others = [await digestOf("base"), await digestOf("other")];
-      const args = ["rebase", "-b", "other", at("top")];
+      const args = ["rebase", "-b", "other", "-F", format === "vhd" ? "vpc" : format, at("top")];
       for (const signal of ["SIGINT", "SIGKILL"] as const) {
         for (let i = 0; i < TIMES; i++) {
           restore();

@@ -166,7 +166,7 @@ judged("rebase: what is refused, and leaves the image as it is", async () => {
     expect(fs.readFileSync(ours("top")).equals(before)).toBe(true);
     return `${code} ${stderr}`;
   };
-  expect(await refused("-b", "base")).toMatch(/^1 .*backing format must be specified.*-F/);
+  expect(await refused("-b", "base")).toMatch(/^1 .*without backing format.*-F/);
   expect(await refused("-b", "absent", "-F", "qcow2")).toMatch(/^1 .*absent.*No such file/);
   expect(await refused("-b", "top", "-F", "qcow2")).toMatch(/^1 /);
   expect(await refused()).toMatch(/^1 .*-b/);
@@ -230,7 +230,7 @@ peerTest(
       await made.close();
       const content = join(folder, "content.raw");
       await img("convert", "-O", "raw", top, content);
-      await img("rebase", "-b", `other.${format}`, top);
+      await img("rebase", "-b", `other.${format}`, "-F", qemu, top);
       expect(execFileSync("vhdiinfo", [top], { encoding: "utf8" })).toMatch(
         new RegExp(`Parent filename.*other\\.${format}`),
       );

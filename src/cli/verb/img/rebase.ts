@@ -22,7 +22,7 @@ export const rebase: ImgVerb = {
   ].join("\n"),
   options: [
     { short: "b", value: "PARENT", help: 'the new parent, or ""' },
-    { short: "F", value: "FMT", help: "its format; needed where it is raw" },
+    { short: "F", value: "FMT", help: "its format; as with qemu-img, it is to be said" },
     { short: "u", help: "only changes the name: for a parent that was moved. Neither parent is read" },
     { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
     CACHE,

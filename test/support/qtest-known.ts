@@ -102,6 +102,17 @@ function lastWrite(program: Program, step: number, register: number): number | u
   return each?.do === "out" ? each.value : undefined;
 }
 
+/** Was SRST set while device 1 was selected? */
+function resetOfSecond(program: Program, step: number): boolean {
+  let second = false;
+  for (const each of program.slice(0, step + 1)) {
+    if (each.do !== "out") continue;
+    if (each.register === AtaRegister.Device) second = (each.value & 0x10) !== 0;
+    if (each.register === AtaRegister.Control && (each.value & 4) !== 0 && second) return true;
+  }
+  return false;
+}
+
 /** Does the Error register read as the previous Features? */
 function highOrder(program: Program, step: number): boolean {
   return ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 0x80) !== 0;
@@ -118,6 +129,8 @@ const THEIRS: ReadonlySet<number> = new Set([
   0x91, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0xb0, 0xc4, 0xc5, 0xc6, 0xc8, 0xc9, 0xca, 0xcb, 0xe0, 0xe1, 0xe2, 0xe3,
   0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef, 0xf5, 0xf8,
 ]);
+
+const SMART: ReadonlySet<number> = new Set([0xd0, 0xd1, 0xd2, 0xd4, 0xd5, 0xd8, 0xd9, 0xda]);
 
 const EXT: ReadonlySet<number> = new Set([0x24, 0x25, 0x27, 0x29, 0x34, 0x35, 0x39, 0x42]);
 
@@ -248,7 +261,8 @@ export const KNOWN: readonly Known[] = [
     verdict: "PCI 3.0 §6.2.2: no access to memory, so there is nothing to write; QEMU writes what it cannot read",
     apart: true,
     applies: ({ program, step }, { ours }) =>
-      program.slice(0, step).some((each) => each.do === "master" && !each.on) && failed(ours, AtaError.Abort),
+      program.slice(0, step).some((each) => each.do === "master" && !each.on) &&
+      (failed(ours, AtaError.Abort) || (highOrder(program, step) && (ours.registers[At.Status] & 1) !== 0)),
   },
   {
     name: "commands that QEMU lacks",
@@ -295,25 +309,36 @@ export const KNOWN: readonly Known[] = [
     applies: ({ program, step, what }) => what === "Count" && highOrder(program, step),
   },
   {
-    name: "SMART SAVE ATTRIBUTE VALUES",
-    verdict: "§8.54.4, implemented; QEMU answers ABRT",
-    applies: ({ program, step: at }, { step }) =>
-      step.do === "out" && step.value === 0xb0 && lastWrite(program, at, AtaRegister.Features) === 0xd3,
+    name: "SMART subcommands that QEMU lacks",
+    verdict: "§8.54.4 and others, implemented; QEMU answers ABRT",
+    applies: ({ program, step: at }, { step, theirs }) =>
+      step.do === "out" &&
+      step.value === 0xb0 &&
+      failed(theirs, AtaError.Abort) &&
+      !SMART.has(lastWrite(program, at, AtaRegister.Features) ?? 0),
   },
   {
-    name: "transfer modes that IDENTIFY does not offer",
-    verdict: "§8.46.11: ABRT; QEMU takes any number of a kind that it knows",
+    name: "DATA SET MANAGEMENT, reserved bits and counts",
+    verdict:
+      "ATA8-ACS §7.10: TRIM is bit 0 of Features, whatever the others are, and Count is not 0; QEMU the other way round",
+    apart: true,
+    applies: (_found, { step, ours, theirs }) =>
+      step.do === "out" && step.value === 0x06 && failed(theirs, AtaError.Abort) !== failed(ours, AtaError.Abort),
+  },
+  {
+    name: "INITIALIZE DEVICE PARAMETERS of 0 sectors a track",
+    verdict: "ATA-5 §8.16: a translation that is not supported is ABRT; QEMU takes it",
+    apart: true,
+    applies: (_found, { step, ours }) => step.do === "out" && step.value === 0x91 && failed(ours, AtaError.Abort),
+  },
+  {
+    name: "SET FEATURES values that are reserved",
+    verdict: "§8.46: a mode that IDENTIFY does not offer and a reserved level are ABRT; QEMU takes them",
     applies: ({ program, step: at }, { step, ours }) =>
       step.do === "out" &&
       step.value === 0xef &&
-      lastWrite(program, at, AtaRegister.Features) === 0x03 &&
+      [0x03, 0x05, 0x42].includes(lastWrite(program, at, AtaRegister.Features) ?? 0) &&
       failed(ours, AtaError.Abort),
-  },
-  {
-    name: "SRST with an absent drive selected",
-    verdict: "§9.2: device 0 is selected whatever was; QEMU goes on with the drive that is not there",
-    applies: (_found, { step, ours, theirs }) =>
-      writes(step, AtaRegister.Control) && theirs.registers[At.Status] === 0 && ours.registers[At.Status] !== 0,
   },
   {
     name: "SRST held",
@@ -332,6 +357,12 @@ export const KNOWN: readonly Known[] = [
     verdict: "the port is 16 bits wide (§5.2.4) and PCI splits wider cycles; QEMU answers 0 and stands still",
     applies: ({ program, step: at }, { step }) =>
       (step.do === "drain" || step.do === "feed") && step.width === 4 && oddWords(program, at),
+  },
+  {
+    name: "SRST with device 1 selected",
+    verdict: "§9.2: device 0 is selected afterwards; QEMU says so in Device, and goes on with device 1",
+    apart: true,
+    applies: ({ program, step }) => resetOfSecond(program, step),
   },
 ];
 

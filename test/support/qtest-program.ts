@@ -180,7 +180,7 @@ export class Generator {
     if (size > 2 ** 28 && r.oneIn(3)) lba = 2 ** 28 - 8 + r.below(16);
     if (r.oneIn(60)) lba = size - 1;
     if (lba < 0) lba = 0;
-    const count = r.oneIn(80) ? 0 : r.oneIn(12) ? r.below(24) : 1 + r.below(r.oneIn(4) ? 5 : 2);
+    const count = r.oneIn(ext ? 800 : 80) ? 0 : r.oneIn(12) ? r.below(24) : 1 + r.below(r.oneIn(4) ? 5 : 2);
     const bytes = (shift: number) => Math.floor(lba / 2 ** shift) & 0xff;
     if (ext || r.oneIn(20)) {
       this.#out(AtaRegister.Count, r.oneIn(400) ? 1 : 0);

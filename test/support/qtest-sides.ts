@@ -355,7 +355,7 @@ export class Theirs {
     let moving = 0;
     for (let i = 0; ; i++) {
       // On a machine that is busy with other things, I/O takes its time.
-      const patience = performance.now() - since < 200;
+      const patience = performance.now() - since < 400;
       let busy = false;
       this.qtest.send(status);
       this.qtest.send(bm);

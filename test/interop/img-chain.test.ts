@@ -61,8 +61,10 @@ function alike(name: string, format: string): void {
 /** The runs that the image holds itself, as data or zeros. */
 function own(path: string): { start: number; length: number; zero: boolean }[] {
   const runs: { start: number; length: number; zero: boolean }[] = [];
-  for (const { depth, present, start, length, zero } of JSON.parse(qemuImg("map", "--output=json", path))) {
+  for (const { depth, present, start, length, data } of JSON.parse(qemuImg("map", "--output=json", path))) {
     if (depth > 0 || !present) continue;
+    // A cluster of data may lie in a hole of the file, which QEMU shows as zeros too.
+    const zero = !data;
     const last = runs.at(-1);
     if (last && last.zero === zero && last.start + last.length === start) last.length += length;
     else runs.push({ start, length, zero });

@@ -69,7 +69,7 @@ export class Content {
 }
 
 /** Tells of each write. */
-export class WatchedStore extends KeptStore {
+class WatchedStore extends KeptStore {
   onWrite: () => void = () => {};
   override writev(position: number, memory: Uint8Array, segments: SegmentList): void {
     super.writev(position, memory, segments);

@@ -96,7 +96,7 @@ function alone(ours: Trace, theirs: Trace): boolean {
 }
 
 /** First place where two runs of one program differ. */
-export function compare(program: Program, ours: readonly Trace[], theirs: readonly Trace[]): Difference | null {
+function compare(program: Program, ours: readonly Trace[], theirs: readonly Trace[]): Difference | null {
   const reset = new AfterReset();
   const identify = new IdentifyWords();
   for (let step = 0; step < Math.min(ours.length, theirs.length); step++) {

@@ -32,7 +32,7 @@ function accepted(program: Program, step: number, ours: readonly Trace[]): numbe
 }
 
 /** The last command up to `step` that was heard. */
-export function lastCommand(program: Program, step: number, ours: readonly Trace[]): number | undefined {
+function lastCommand(program: Program, step: number, ours: readonly Trace[]): number | undefined {
   for (let i = Math.min(step, program.length - 1); i >= 0; i--) {
     const code = accepted(program, i, ours);
     if (code !== undefined) return code;

@@ -1,6 +1,7 @@
 import type { SnapshotInfo } from "../../core/format.ts";
 import type { Disk } from "../block/open.ts";
-import { engineOf, listSnapshots } from "./snapshot.ts";
+import { listSnapshots } from "./snapshot.ts";
+import { engineOf } from "./whole.ts";
 
 /** What an image is, whatever its format. */
 export interface ImageInfo {

@@ -7,8 +7,8 @@ import type { Disk } from "../block/open.ts";
 import type { Place } from "../block/places.ts";
 import { mapDisk } from "./map.ts";
 import { Requests } from "./request.ts";
-import { engineOf } from "./snapshot.ts";
 import { Pace, type TaskOptions } from "./task.ts";
+import { engineOf } from "./whole.ts";
 
 /** Compresses one unit, as `packing` says. Several are under way together. */
 export type Compress = (bytes: Uint8Array, packing: Packing) => Promise<Uint8Array>;

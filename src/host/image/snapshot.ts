@@ -1,7 +1,7 @@
 import { ParavaneError } from "../../core/error.ts";
 import type { Image, SnapshotInfo, Snapshots } from "../../core/format.ts";
-import { Engine } from "../block/engine.ts";
 import type { Disk } from "../block/open.ts";
+import { engineOf } from "./whole.ts";
 
 /** The states of the disk kept inside its image, oldest first; none where the format keeps none. */
 export function listSnapshots(disk: Disk): readonly SnapshotInfo[] {
@@ -24,11 +24,6 @@ export function applySnapshot(disk: Disk, idOrName: string): Promise<void> {
 /** Gives the space back that only this snapshot uses. @throws ParavaneError NOT_FOUND, UNSUPPORTED, NO_SPACE */
 export function deleteSnapshot(disk: Disk, idOrName: string): Promise<void> {
   return engineOf(disk).exclusive((image) => snapshotsOf(image, disk).delete(idOrName));
-}
-
-export function engineOf(disk: Disk): Engine {
-  if (disk instanceof Engine) return disk;
-  throw new ParavaneError("UNSUPPORTED", "this disk is no opened image");
 }
 
 function snapshotsOf(image: Image, disk: Disk): Snapshots {

@@ -3,7 +3,7 @@ import { isAbsolute } from "node:path";
 import type { SnapshotInfo } from "../../../core/format.ts";
 import type { Disk } from "../../../host/block/open.ts";
 import { chainOf, imageInfo } from "../../../host/image/info.ts";
-import { engineOf } from "../../../host/image/snapshot.ts";
+import { engineOf } from "../../../host/image/whole.ts";
 import { UsageError } from "../../usage.ts";
 import type { ImgVerb } from "./command.ts";
 import { infoText } from "./info-text.ts";

@@ -2,7 +2,7 @@ import { dirname, resolve } from "node:path";
 import { ParavaneError } from "../../../core/error.ts";
 import type { NewParent } from "../../../core/format.ts";
 import type { Disk } from "../../../host/block/open.ts";
-import { engineOf } from "../../../host/image/snapshot.ts";
+import { engineOf } from "../../../host/image/whole.ts";
 import { UsageError } from "../../usage.ts";
 import { openImage, sameFile } from "./files.ts";
 import { ourFormat, qemuFormat } from "./names.ts";

@@ -27,7 +27,7 @@ interface Qcow2CreateOptions extends CreateOptions {
   /** Opens the data file to give it its size, which otherwise is left as it is. */
   openFile?: OpenOptions["openFile"];
 }
-export type Preallocation = "off" | "metadata" | "falloc" | "full";
+type Preallocation = "off" | "metadata" | "falloc" | "full";
 
 /** What an image is to be, checked. Sizes and positions are bytes. */
 export interface Plan {

@@ -7,7 +7,7 @@ import { read } from "./io.ts";
 import type { Volume } from "./volume.ts";
 
 /** "Backing file name", at most. */
-export const MAX_NAME = 1023;
+const MAX_NAME = 1023;
 
 /** QEMU's names of formats whose names differ from ours; a name of a protocol means that the bytes are the disk. */
 const OURS: Record<string, string> = { vpc: "vhd", file: "raw", host_device: "raw", host_cdrom: "raw" };

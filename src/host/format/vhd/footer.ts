@@ -133,7 +133,7 @@ export function changedFooter(footer: Footer, { size, dataOffset, type }: Footer
 }
 
 /** Writes the right checksum into the bytes. */
-export function sealFooter(bytes: Uint8Array): Uint8Array {
+function sealFooter(bytes: Uint8Array): Uint8Array {
   new DataView(bytes.buffer, bytes.byteOffset).setUint32(CHECKSUM, checksum(bytes, CHECKSUM));
   return bytes;
 }

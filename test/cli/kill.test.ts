@@ -27,9 +27,9 @@ beforeEach(() => {
 });
 afterAll(() => fs.rmSync(root, { recursive: true }));
 
-async function digest(disk: Disk): Promise<string> {
+async function digest(disk: Disk, size = disk.size): Promise<string> {
   const hash = createHash("sha256");
-  for (let done = 0; done < disk.size; done += 4 * MiB) hash.update(await readBytes(disk, done, 4 * MiB));
+  for (let done = 0; done < size; done += 4 * MiB) hash.update(await readBytes(disk, done, 4 * MiB));
   return hash.digest("hex");
 }
 async function digestOf(name: string): Promise<string> {
@@ -149,6 +149,36 @@ describe.each(["qcow2", "vhd", "vhdx"])("%s", (format) => {
   );
 
   test(
+    "resize, killed at any moment: the disk is as it was, of the old size or the new one",
+    async () => {
+      await family(format);
+      const head = async () => {
+        const disk = await openFile(at("base"), { readOnly: true });
+        try {
+          const { size } = disk;
+          return { size, content: await digest(disk, SIZE) };
+        } finally {
+          await disk.close();
+        }
+      };
+      const { content } = await head();
+      const larger = SIZE + 100 * 2 ** 30;
+      for (const signal of ["SIGINT", "SIGKILL"] as const) {
+        for (let i = 0; i < TIMES; i++) {
+          restore();
+          await killed(["resize", "-q", at("base"), String(larger)], signal);
+          const after = await head();
+          expect(after.content, `${signal} ${i}`).toBe(content);
+          expect([SIZE, larger]).toContain(after.size);
+          await run(["resize", "-q", at("base"), String(larger)]);
+          expect(await head()).toEqual({ size: larger, content });
+        }
+      }
+    },
+    TIMEOUT,
+  );
+
+  test(
     "convert, killed at any moment: the source is as it was, and the target whole or not there",
     async () => {
       await family(format);
@@ -171,6 +201,6 @@ describe.each(["qcow2", "vhd", "vhdx"])("%s", (format) => {
 });
 
 test("some of them were killed before they had done", () => {
-  console.log(`${stopped} of ${9 * 2 * TIMES} runs ended by the signal`);
+  console.log(`${stopped} of ${12 * 2 * TIMES} runs ended by the signal`);
   expect(stopped).toBeGreaterThan(0);
 });

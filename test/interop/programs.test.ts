@@ -1,4 +1,4 @@
-import { execFileSync } from "node:child_process";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -168,8 +168,9 @@ function judge(driver: string, images: { path: string; fills: Fills }[]): string
     }
     script.push("close");
   }
-  const output = execFileSync("qemu-io", { input: `${script.join("\n")}\n`, encoding: "utf8", maxBuffer: 2 ** 28 });
-  const lines = output.split("\n");
+  const input = `${script.join("\n")}\n`;
+  const { stdout, stderr } = spawnSync("qemu-io", { input, encoding: "utf8", maxBuffer: 2 ** 28 });
+  const lines = `${stdout}\n${stderr}`.split("\n");
   const wrong = lines.filter((line) => /fail|error|could not|cannot|can't|no file open/i.test(line));
   if (wrong.length > 0) return wrong;
   const done = lines.filter((line) => /^(qemu-io> )*read (\d+)\/\2 bytes/.test(line)).length;

@@ -9,6 +9,7 @@ import type { Store } from "../../src/core/store.ts";
 import { readBytes, writeBytes } from "../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { BlobStore } from "../../src/host/store/blob.ts";
+import { DraftStore } from "../../src/host/store/draft.ts";
 import { FileStore } from "../../src/host/store/file.ts";
 import { fileHoles } from "../../src/host/store/file-holes.ts";
 import { HttpStore } from "../../src/host/store/http.ts";
@@ -28,7 +29,8 @@ interface StoreCase {
   make(): Store;
   /** The same content, not to be written. */
   readOnly(content: Uint8Array): Store;
-  synchronous: boolean;
+  /** Absent: some calls are one, some the other. */
+  synchronous?: boolean;
 }
 
 function file(name: string, async: boolean, holes = true): StoreCase {
@@ -56,6 +58,21 @@ const STORES: StoreCase[] = [
   file("file, asynchronous", true),
   file("file, no holes", false, false),
   file("file, asynchronous, no holes", true, false),
+  {
+    name: "draft",
+    synchronous: true,
+    make: () => new DraftStore(new MemoryStore()),
+    readOnly: (content) => new DraftStore(new MemoryStore(content, { readOnly: true })),
+  },
+  {
+    name: "draft of a file, asynchronous",
+    make: () => new DraftStore(new FileStore(path(), { create: true, async: true })),
+    readOnly(content) {
+      const at = path();
+      fs.writeFileSync(at, content);
+      return new DraftStore(new FileStore(at, { readOnly: true, async: true }));
+    },
+  },
   {
     name: "private file system, over a handle in memory",
     synchronous: true,
@@ -233,7 +250,7 @@ describe.each(STORES)("$name", ({ make, readOnly, synchronous }) => {
     await fixed.close();
   });
 
-  test("answers at once or with promises, as it says", async () => {
+  test.skipIf(synchronous === undefined)("answers at once or with promises, as it says", async () => {
     const store = make();
     const answers = [
       store.writev(0, pattern(10), SegmentList.of(0, 10)),
@@ -290,7 +307,11 @@ describe.each(STORES)("$name", ({ make, readOnly, synchronous }) => {
 });
 
 /** Every store that only reads: those above as well, and those that never write. */
-const READERS: { name: string; synchronous: boolean; open(content: Uint8Array): Store | Promise<Store> }[] = [
+const READERS: {
+  name: string;
+  synchronous?: boolean | undefined;
+  open(content: Uint8Array): Store | Promise<Store>;
+}[] = [
   ...STORES.map(({ name, synchronous, readOnly }) => ({ name, synchronous, open: readOnly })),
   { name: "blob", synchronous: false, open: (content) => new BlobStore(new Blob([new Uint8Array(content)])) },
   {
@@ -423,6 +444,35 @@ describe("files", () => {
     } finally {
       execFileSync("umount", [at]);
     }
+  });
+
+  test.skipIf(!canMount)("of writes that a full disk meets together, those fail that do not fit", async () => {
+    const at = join(folder, "together");
+    fs.mkdirSync(at);
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=4m", "paravane-test", at]);
+    try {
+      const store = new FileStore(join(at, "file"), { create: true, async: true });
+      const outcomes = await Promise.all(
+        Array.from({ length: 16 }, (_, i) => code(() => write(store, i << 19, pattern(1 << 19, i)))),
+      );
+      expect(outcomes).toEqual(Array.from({ length: 16 }, (_, i) => (i < 8 ? "none" : "NO_SPACE")));
+      for (let i = 0; i < 8; i++) same(await read(store, i << 19, 1 << 19), pattern(1 << 19, i));
+      store.close();
+    } finally {
+      execFileSync("umount", [at]);
+    }
+  });
+
+  test("writes under way together are each done, or each refused when the file is closed", async () => {
+    const store = new FileStore(path(), { create: true, async: true });
+    const order = Array.from({ length: 400 }, (_, i) => (i * 149) % 400);
+    await Promise.all(order.map((i) => write(store, i * 700, pattern(700, i))));
+    for (let i = 0; i < 400; i++) same(await read(store, i * 700, 700), pattern(700, i));
+    const late = order.map((i) => code(() => write(store, i * 1400, pattern(700, i))));
+    store.close();
+    const outcomes = new Set(await Promise.all(late));
+    expect([...outcomes].every((outcome) => ["none", "CLOSED"].includes(outcome))).toBe(true);
+    expect(outcomes).toContain("CLOSED");
   });
 
   test("a file that shrinks under us is an error, not an endless loop", async () => {

@@ -5,6 +5,7 @@ import type { Later } from "../../core/flow.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { fileHoles } from "./file-holes.ts";
+import { DirectTransfers, PoolTransfers, type Transfers } from "./file-transfers.ts";
 
 export interface FileStoreOptions {
   readOnly?: boolean;
@@ -20,10 +21,6 @@ export interface FileStoreOptions {
   holes?: boolean;
 }
 
-/** Most segments handed to one system call (Linux: IOV_MAX is 1024). */
-const MAX_VECTOR = 512;
-/** From this many segments on, one vectored call is cheaper than a call for each. */
-const MIN_VECTOR = 3;
 const ZEROS = new Uint8Array(1 << 20);
 
 /** A regular file or block device of the host. Positional I/O only; no locking. Node only. */
@@ -133,7 +130,7 @@ export class FileStore implements Store {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    fs.closeSync(this.#fd);
+    this.#io.close();
   }
 
   /** Runs it with the host's errors turned into ours. */
@@ -162,116 +159,6 @@ export class FileStore implements Store {
 }
 disposable(FileStore.prototype);
 
-/** The system calls behind a store; they finish short transfers and throw the host's own errors. */
-interface Transfers {
-  /** Moves all the segments, in order, to (`write`) or from consecutive bytes at `position`. */
-  move(write: boolean, position: number, memory: Uint8Array, segments: SegmentList): Later<void>;
-  sync(): Later<void>;
-  truncate(size: number): Later<void>;
-}
-
-class DirectTransfers implements Transfers {
-  readonly #fd: number;
-  constructor(fd: number) {
-    this.#fd = fd;
-  }
-
-  move(write: boolean, position: number, memory: Uint8Array, segments: SegmentList): void {
-    const fd = this.#fd;
-    if (segments.count === 1) {
-      // By far the most usual, so without making a view.
-      const start = segments.start(0);
-      const length = segments.total;
-      const moved = write
-        ? fs.writeSync(fd, memory, start, length, position)
-        : fs.readSync(fd, memory, start, length, position);
-      if (moved === length) return;
-    }
-    const buffers = views(memory, segments);
-    for (let at = 0; at < buffers.length; ) {
-      let moved: number;
-      const vector = buffers.length - at >= MIN_VECTOR;
-      if (vector) {
-        const some = buffers.slice(at, at + MAX_VECTOR);
-        moved = write ? fs.writevSync(fd, some, position) : fs.readvSync(fd, some, position);
-      } else {
-        const one = buffers[at];
-        moved = write ? fs.writeSync(fd, one, 0, one.length, position) : fs.readSync(fd, one, 0, one.length, position);
-      }
-      if (moved === 0) throw shortTransfer(write, position);
-      position += moved;
-      at = skip(buffers, at, moved);
-    }
-  }
-  sync(): void {
-    fs.fdatasyncSync(this.#fd);
-  }
-  truncate(size: number): void {
-    fs.ftruncateSync(this.#fd, size);
-  }
-}
-
-class PoolTransfers implements Transfers {
-  readonly #fd: number;
-  constructor(fd: number) {
-    this.#fd = fd;
-  }
-
-  async move(write: boolean, position: number, memory: Uint8Array, segments: SegmentList): Promise<void> {
-    const buffers = views(memory, segments);
-    for (let at = 0; at < buffers.length; ) {
-      const some = at === 0 && buffers.length <= MAX_VECTOR ? buffers : buffers.slice(at, at + MAX_VECTOR);
-      const moved = await this.#once(write, position, some);
-      if (moved === 0) throw shortTransfer(write, position);
-      position += moved;
-      at = skip(buffers, at, moved);
-    }
-  }
-  sync(): Promise<void> {
-    return new Promise((resolve, reject) => fs.fdatasync(this.#fd, (error) => (error ? reject(error) : resolve())));
-  }
-  truncate(size: number): Promise<void> {
-    return new Promise((resolve, reject) =>
-      fs.ftruncate(this.#fd, size, (error) => (error ? reject(error) : resolve())),
-    );
-  }
-
-  /** Callbacks, because a FileHandle's promises cost three times as much. */
-  #once(write: boolean, position: number, buffers: Uint8Array[]): Promise<number> {
-    return new Promise((resolve, reject) => {
-      const done = (error: NodeJS.ErrnoException | null, moved: number) => (error ? reject(error) : resolve(moved));
-      if (buffers.length === 1) {
-        if (write) fs.write(this.#fd, buffers[0], 0, buffers[0].length, position, done);
-        else fs.read(this.#fd, buffers[0], 0, buffers[0].length, position, done);
-      } else if (write) fs.writev(this.#fd, buffers, position, done);
-      else fs.readv(this.#fd, buffers, position, done);
-    });
-  }
-}
-
-/** Drops `moved` bytes from the front of buffers[at…]; returns the index of the first that is left. */
-function skip(buffers: Uint8Array[], at: number, moved: number): number {
-  while (moved > 0) {
-    const { length } = buffers[at];
-    if (moved < length) {
-      buffers[at] = buffers[at].subarray(moved);
-      return at;
-    }
-    moved -= length;
-    at++;
-  }
-  return at;
-}
-
-function views(memory: Uint8Array, segments: SegmentList): Uint8Array[] {
-  const list: Uint8Array[] = [];
-  for (let i = 0; i < segments.count; i++) {
-    const start = segments.start(i);
-    list.push(memory.subarray(start, start + segments.length(i)));
-  }
-  return list;
-}
-
 function then(first: Later<void>, next: () => void): Later<void> {
   return first ? first.then(next) : next();
 }
@@ -291,11 +178,6 @@ function deviceSize(fd: number): number {
     else high = middle;
   }
   return low;
-}
-
-function shortTransfer(write: boolean, position: number): ParavaneError {
-  if (write) return new ParavaneError("IO", `the host wrote nothing at ${position}`, { offset: position });
-  return new ParavaneError("OUT_OF_RANGE", `the file ends at ${position}: it has shrunk since it was opened`);
 }
 
 /** POSIX error names, by what they mean to us. */

@@ -5,6 +5,7 @@ import type { Block } from "../../../core/block.ts";
 import type { NewParent } from "../../../core/format.ts";
 import { type Disk, openDisk } from "../../../host/block/open.ts";
 import { createImage } from "../../../host/image/create.ts";
+import { DraftStore } from "../../../host/store/draft.ts";
 import { FileStore } from "../../../host/store/file.ts";
 import { realOf } from "../../../node/gate.ts";
 
@@ -37,7 +38,9 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
   const data = typeof dataFile === "string" ? partialOf(resolve(dirname(real), dataFile)) : undefined;
   const image = partialOf(real);
   const openFile = data && ((_: string, readOnly: boolean) => new FileStore(data.partial, { readOnly, durable }));
-  const store = new FileStore(image.partial, { create: true, async: true, durable });
+  const file = new FileStore(image.partial, { create: true, async: true, durable });
+  // Whoever asks for flushes gets them; else nobody looks at the file before it is whole.
+  const store = durable ? file : new DraftStore(file);
   try {
     if (data) new FileStore(data.partial, { create: true }).close();
     await createImage(store, {
@@ -61,13 +64,13 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
       } finally {
         await disk.close();
       }
-    } else store.close();
+    } else await store.close();
     for (const file of data ? [data, image] : [image]) {
       if (existsSync(file.path)) chmodSync(file.partial, statSync(file.path).mode & 0o7777);
       renameSync(file.partial, file.path);
     }
   } finally {
-    store.close();
+    await store.close();
     for (const file of data ? [data, image] : [image]) rmSync(file.partial, { force: true });
   }
 }

@@ -95,16 +95,19 @@ await build({
   banner: { js: banner },
 });
 rmSync("dist/src/wasm/loader.js.map"); // of the module before its dependency was inlined
-// The command line is one file: loading its 150 modules one by one takes longer than many a command.
+// The command line is a few files, each loaded when it is needed: loading its 150 modules one by one takes longer than many
+// a command.
 const cli = "dist/src/cli";
+rmSync(cli, { recursive: true }); // tsc's, module by module
 await build({
   ...bundle,
   entryPoints: ["src/cli/main.ts"],
-  outfile: `${cli}/main.js`,
+  outdir: cli,
+  splitting: true,
+  chunkNames: "[name]-[hash]",
   platform: "node",
   packages: "external",
   alias: { "@assemblyscript/loader": require.resolve("@assemblyscript/loader") },
   banner: { js: banner },
 });
-for (const name of readdirSync(cli)) if (name !== "main.js") rmSync(join(cli, name), { recursive: true });
 chmodSync(`${cli}/main.js`, 0o755);

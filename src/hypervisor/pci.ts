@@ -67,10 +67,14 @@ function mask(width: Width): number {
   return width === 4 ? 0xffffffff : width === 2 ? 0xffff : 0xff;
 }
 
-class ConfiguredFunction implements PciFunction {
+/** The two address spaces that a function's BARs claim windows in. */
+export type PciSpaces = Pick<Machine, "ports" | "mmio">;
+
+/** One function's configuration space as the guest sees it, its BARs mapped where the guest has put them. */
+export class ConfiguredFunction implements PciFunction {
   readonly slot: number;
   readonly interrupt: InterruptLine;
-  readonly #machine: Machine;
+  readonly #machine: PciSpaces;
   readonly #line: InterruptLine;
   readonly #config = new Uint8Array(256);
   /** Per byte, the bits a guest may change. BARs are handled apart. */
@@ -78,8 +82,10 @@ class ConfiguredFunction implements PciFunction {
   readonly #bars: (IoBar | MemoryBar | null)[];
   readonly #mapped: (Release | null)[] = [];
   readonly #removed: () => void;
+  /** The configuration after power-on. */
+  readonly #initial: Uint8Array;
 
-  constructor(machine: Machine, slot: number, options: PciFunctionOptions, line: InterruptLine, removed: () => void) {
+  constructor(machine: PciSpaces, slot: number, options: PciFunctionOptions, line: InterruptLine, removed: () => void) {
     this.#machine = machine;
     this.slot = slot;
     this.#line = line;
@@ -117,6 +123,36 @@ class ConfiguredFunction implements PciFunction {
     };
     // The firmware's part: decode and mastering on, as a guest expects to find them.
     if (options.bars.length > 0) this.write(PciConfig.Command, 2, PciCommand.IoSpace | PciCommand.MemorySpace);
+    this.#initial = c.slice();
+  }
+
+  /** The reset wire: the configuration as after power-on. The device itself says what becomes of its interrupt. */
+  reset(): void {
+    this.#load(this.#initial);
+  }
+
+  /** The 256 bytes of the configuration space. */
+  save(): number[] {
+    return Array.from(this.#config);
+  }
+
+  /** @throws ParavaneError INVALID when they are another function's */
+  restore(bytes: readonly number[]): void {
+    const identity = [0, 1, 2, 3];
+    if (bytes.length !== 256 || identity.some((at) => bytes[at] !== this.#config[at])) {
+      throw new ParavaneError("INVALID", `what was saved is not the PCI function in slot ${this.slot}`, {
+        slot: this.slot,
+      });
+    }
+    this.#load(bytes);
+  }
+
+  #load(bytes: ArrayLike<number>): void {
+    const pending = this.#config[PciConfig.Status] & PciStatus.Interrupt;
+    this.#config.set(bytes);
+    this.#config[PciConfig.Status] = (this.#config[PciConfig.Status] & ~PciStatus.Interrupt) | pending;
+    this.#map(this.#command);
+    this.#drive();
   }
 
   get busMaster(): boolean {

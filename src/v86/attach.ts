@@ -1,0 +1,123 @@
+import { type AsyncCloseable, disposable } from "../core/dispose.ts";
+import { asParavaneError, ParavaneError } from "../core/error.ts";
+import type { Later } from "../core/flow.ts";
+import { attachIde, type IdeController, type IdeDrive } from "../host/device/ide/controller.ts";
+import type { IdeState } from "../host/device/ide/save.ts";
+import { cpuOf, type V86Cpu, type V86Emulator } from "./internals.ts";
+import { V86Machine } from "./machine.ts";
+import { type BootDevice, IDE_SLOT, removeIde, tellFirmware } from "./replace.ts";
+import { joinState } from "./state.ts";
+
+export interface AttachOptions {
+  /** Primary and secondary channel; on each, drive 0 and drive 1: disks, CD drives. Takes the place of v86's own controller. */
+  ide?: readonly (readonly (IdeDrive | null | undefined)[] | undefined)[];
+  /** What the firmware tries, in this order; default disk, CD, floppy, with a CD first when there is no disk. */
+  boot?: readonly BootDevice[];
+}
+
+/** What `attach` has plugged in. Closing takes it out again; disks stay open, for they are the caller's. */
+export interface V86Disks extends AsyncCloseable {
+  /** Plugged in: v86 has got so far. Rejects with a ParavaneError, and the guest then runs without. */
+  readonly ready: Promise<void>;
+  /** Null before `ready`, and without IDE drives. */
+  readonly ide: IdeController | null;
+  /** For device models of one's own; null before `ready`. */
+  readonly machine: V86Machine | null;
+}
+
+/**
+ * Plugs disks into an instance of v86's class `V86`. To be called right after its constructor, so that the firmware finds them;
+ * saved states of v86 then hold the devices too, with what they have under way.
+ * @throws ParavaneError EXISTS (v86 has disks of its own), UNSUPPORTED (another version of v86), INVALID, NO_SPACE: at once when
+ * the emulator has started, otherwise through `ready`
+ */
+export function attach(emulator: V86Emulator, options: AttachOptions): V86Disks {
+  return new Attachment(emulator, options);
+}
+
+class Attachment implements V86Disks {
+  declare readonly [Symbol.asyncDispose]: () => Promise<void>;
+  readonly ready: Promise<void>;
+  ide: IdeController | null = null;
+  machine: V86Machine | null = null;
+  readonly #emulator: V86Emulator;
+  readonly #options: AttachOptions;
+  #leaveState: () => void = () => {};
+  #stopWaiting: () => void = () => {};
+
+  constructor(emulator: V86Emulator, options: AttachOptions) {
+    this.#emulator = emulator;
+    this.#options = options;
+    const cpu = cpuOf(emulator);
+    if (cpu) {
+      this.#plug(cpu);
+      this.ready = Promise.resolve();
+      return;
+    }
+    this.ready = new Promise((resolve, reject) => {
+      const onReady = () => {
+        this.#stopWaiting();
+        try {
+          this.#plug(cpuOf(emulator));
+          resolve();
+        } catch (thrown) {
+          reject(asParavaneError(thrown));
+        }
+      };
+      this.#stopWaiting = () => emulator.remove_listener("emulator-ready", onReady);
+      emulator.add_listener("emulator-ready", onReady);
+    });
+    // Whoever does not wait is told by the guest, which finds no disk.
+    this.ready.catch(() => {});
+  }
+
+  #plug(cpu: V86Cpu | undefined): void {
+    const { ide, boot } = this.#options;
+    if (cpu && attached.has(cpu)) {
+      throw new ParavaneError("EXISTS", "this emulator has its disks already", {}, { hint: "Attach them all at once" });
+    }
+    const machine = new V86Machine(cpu);
+    this.machine = machine;
+    if (!cpu) return;
+    if (ide) {
+      removeIde(cpu, machine);
+      // The PIIX4 function is the one that drivers use Ultra DMA with.
+      this.ide = attachIde(machine, { drives: ide, slot: IDE_SLOT, model: "piix4" });
+    }
+    tellFirmware(cpu, boot ?? (this.#hasDisk ? ["disk", "cd", "floppy"] : ["cd", "floppy", "disk"]));
+    attached.add(cpu);
+    this.#leaveState = joinState(cpu, {
+      save: () => ({
+        version: 1,
+        pci: machine.pci.save(),
+        interrupts: machine.interrupts.theirs,
+        ide: this.ide?.save() ?? null,
+      }),
+      restore: (state) => {
+        machine.interrupts.theirs = state.interrupts;
+        machine.pci.restore(state.pci);
+        return this.ide?.restore(state.ide as IdeState);
+      },
+    });
+  }
+
+  get #hasDisk(): boolean {
+    return (this.#options.ide ?? []).flat().some((drive) => drive && !("cd" in drive) && !("packet" in drive));
+  }
+
+  close(): Later<void> {
+    this.#stopWaiting();
+    const { ide, machine } = this;
+    this.ide = null;
+    this.machine = null;
+    const later = ide?.close();
+    this.#leaveState();
+    machine?.detach();
+    const cpu = cpuOf(this.#emulator);
+    if (cpu) attached.delete(cpu);
+    return later;
+  }
+}
+disposable(Attachment.prototype);
+
+const attached = new WeakSet<V86Cpu>();

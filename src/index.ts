@@ -12,8 +12,10 @@ export type {
   Machine,
   MmioDevice,
   PciBus,
+  PciCapability,
   PciFunction,
   PciFunctionOptions,
+  PciRegisters,
   PortDevice,
   Release,
   Width,
@@ -33,6 +35,8 @@ export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from ".
 export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";
 export type { IdeState } from "./host/device/ide/save.ts";
 export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
+export type { VirtioMmioOptions } from "./host/device/virtio/virtio-mmio.ts";
+export type { VirtioPciOptions } from "./host/device/virtio/virtio-pci.ts";
 export { type FaultCause, type FaultRule, type FaultyBlock, withFaults } from "./host/filter/fault.ts";
 export { type BenchOptions, type BenchReport, benchDisk } from "./host/image/bench.ts";
 export { type CheckOptions, checkImage, type ImageCheck, type ImageRepair, repairImage } from "./host/image/check.ts";

@@ -35,6 +35,18 @@ export const enum PciStatus {
   CapabilitiesList = 0x0010,
 }
 
+/** Appendix H: capability identifiers. */
+export const enum PciCapability {
+  Vendor = 0x09,
+}
+
+/** §6.2.5.1: the low bits of a base address register. */
+export const enum PciBar {
+  Io = 1,
+  IoFlags = 3,
+  MemoryFlags = 15,
+}
+
 /** §3.2.2.3.2: configuration mechanism #1. */
 export const enum PciPort {
   Address = 0xcf8,

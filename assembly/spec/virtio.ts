@@ -118,7 +118,73 @@ export const enum MmioValue {
   Version = 2,
 }
 
-/** §4.2.2: InterruptStatus. */
+/** §4.1.2: where virtio functions are found on a PCI bus. */
+export const enum VirtioPciId {
+  Vendor = 0x1af4,
+  /** Plus the device type. */
+  Device = 0x1040,
+}
+
+/** §4.1.4: a vendor-specific capability that says where a structure lies. */
+export const enum VirtioPciCap {
+  Id = 0,
+  Length = 2,
+  Type = 3,
+  Bar = 4,
+  Offset = 8,
+  StructureLength = 12,
+  Size = 16,
+  /** §4.1.4.4: of the notification capability. */
+  // biome-ignore lint/suspicious/noDuplicateEnumValues: follows the common part
+  NotifyMultiplier = 16,
+  /** §4.1.4.9: of the configuration access capability. */
+  Data = 16,
+}
+
+/** §4.1.4: the structures. */
+export const enum VirtioPciType {
+  Common = 1,
+  Notify = 2,
+  Isr = 3,
+  Device = 4,
+  Pci = 5,
+}
+
+/** §4.1.4.3: the common configuration structure. */
+export const enum PciCommon {
+  DeviceFeatureSelect = 0,
+  DeviceFeature = 4,
+  DriverFeatureSelect = 8,
+  DriverFeature = 12,
+  /** u16. */
+  ConfigVector = 16,
+  /** u16. */
+  Queues = 18,
+  /** u8. */
+  Status = 20,
+  /** u8. */
+  Generation = 21,
+  /** From here to QueueNotifyOffset u16. */
+  QueueSelect = 22,
+  QueueSize = 24,
+  QueueVector = 26,
+  QueueEnable = 28,
+  QueueNotifyOffset = 30,
+  QueueDescriptorsLow = 32,
+  QueueDescriptorsHigh = 36,
+  QueueDriverLow = 40,
+  QueueDriverHigh = 44,
+  QueueDeviceLow = 48,
+  QueueDeviceHigh = 52,
+  Size = 56,
+}
+
+/** §4.1.5.1.2: no MSI-X vector. */
+export const enum VirtioPciVector {
+  None = 0xffff,
+}
+
+/** §4.2.2 InterruptStatus and §4.1.4.5 ISR status: the same bits. */
 export const enum InterruptCause {
   UsedBuffer = 1,
   ConfigurationChange = 2,

@@ -71,6 +71,21 @@ export interface MemoryBar {
   device: MmioDevice;
 }
 
+/** A capability of which a guest may change bits, or whose last bytes the device answers for itself. */
+export interface PciCapability {
+  bytes: Uint8Array;
+  /** Per byte, the bits a guest may change; none past its end. */
+  writable?: Uint8Array;
+  /** The registers from `from`, an offset into the capability, to its end. `offset` is from `from`. */
+  live?: { from: number; device: PciRegisters };
+}
+
+/** Registers in configuration space; `capability` is what stands in theirs at the time. */
+export interface PciRegisters {
+  readConfig(capability: Uint8Array, offset: number, width: Width): number;
+  writeConfig(capability: Uint8Array, offset: number, width: Width, value: number): void;
+}
+
 /** What a device says of itself to PCI (PCI 3.0 §6.1). */
 export interface PciFunctionOptions {
   /** Device number 0–31; the first free one when absent. */
@@ -86,7 +101,7 @@ export interface PciFunctionOptions {
   /** INTA# line; absent for a function that raises legacy lines of its own. */
   interrupt?: number;
   /** Vendor-specific or standard capabilities, each with its id in byte 0; the next pointer is filled in. */
-  capabilities?: Uint8Array[];
+  capabilities?: (Uint8Array | PciCapability)[];
   /** Device-specific configuration registers (from 40h on): what they hold at first, and the bits a guest may change. */
   registers?: { offset: number; bytes: readonly number[]; writable: readonly number[] }[];
 }

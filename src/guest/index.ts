@@ -4,7 +4,13 @@ export { AtapiDrive, type PacketOutcome, type PacketSense } from "./atapi.ts";
 export { type BlkfrontOptions, connectBlkfront } from "./blkfront.ts";
 export { BlockLayer } from "./block-layer.ts";
 export type { BlockDriver } from "./driver.ts";
-export { probeVirtioBlk, type VirtioBlkDriver, type VirtioBlkProbe } from "./virtio-blk.ts";
+export {
+  probeVirtioBlk,
+  type VirtioBlkDriver,
+  type VirtioBlkProbe,
+  type VirtioBlkTuning,
+  type VirtioPlace,
+} from "./virtio-blk.ts";
 export { Burst, type BurstOptions } from "./workload/burst.ts";
 export { Ledger, type Region } from "./workload/ledger.ts";
 export { Pattern } from "./workload/pattern.ts";

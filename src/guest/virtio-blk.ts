@@ -1,26 +1,25 @@
-import {
-  BlkConfig,
-  BlkLimit,
-  DeviceStatus,
-  DeviceType,
-  Feature,
-  InterruptCause,
-  Mmio,
-} from "../../assembly/spec/virtio.ts";
+import { BlkConfig, BlkLimit, DeviceStatus, DeviceType, Feature, InterruptCause } from "../../assembly/spec/virtio.ts";
 import { VqFeature, VqLimit } from "../../assembly/spec/virtqueue.ts";
 import { type BlockRequest, Op, Status } from "../core/block.ts";
 import { ParavaneError } from "../core/error.ts";
 import type { Release } from "../core/machine.ts";
 import type { GuestCpu } from "../hypervisor/machine.ts";
 import type { BlockDriver } from "./driver.ts";
+import type { VirtioBus } from "./virtio-bus.ts";
 import { VirtioMmioBus } from "./virtio-mmio.ts";
+import { VirtioPciBus } from "./virtio-pci.ts";
 import { BlkQueue } from "./virtio-queue.ts";
 
-export interface VirtioBlkProbe {
-  /** Guest-physical address of the virtio-mmio window. */
-  base: number;
-  /** Interrupt line. */
-  interrupt: number;
+/** Where to look for the device. */
+export type VirtioPlace =
+  /** Guest-physical address of a virtio-mmio window, and its interrupt line. */
+  | { base: number; interrupt: number }
+  /** On the PCI bus: in that slot, or wherever it is. */
+  | { pci: { slot?: number } };
+
+export type VirtioBlkProbe = VirtioPlace & VirtioBlkTuning;
+
+export interface VirtioBlkTuning {
   /** Features to use when offered; both by default. */
   indirect?: boolean;
   eventIndex?: boolean;
@@ -44,14 +43,19 @@ const RESET_POLL = 1;
  * @throws ParavaneError NOT_FOUND, BUSY, UNSUPPORTED, NO_SPACE
  */
 export function probeVirtioBlk(cpu: GuestCpu, options: VirtioBlkProbe): VirtioBlkDriver {
-  return new VirtioBlkDriver(cpu, options);
+  const bus =
+    "pci" in options
+      ? new VirtioPciBus(cpu, DeviceType.Block, options.pci.slot)
+      : new VirtioMmioBus(cpu, options.base, options.interrupt, DeviceType.Block);
+  return new VirtioBlkDriver(cpu, bus, options);
 }
 
 /**
- * Driver for virtio-blk over virtio-mmio (VIRTIO 1.2 §5.2, §4.2).
+ * Driver for virtio-blk (VIRTIO 1.2 §5.2) over virtio-mmio (§4.2) or virtio-pci (§4.1).
  *
- * Exits of one batch: a store to QueueNotify. If the device finishes later, also a load of InterruptStatus and a store to
- * InterruptACK (§4.2.2 wants both); one that finishes within the notification costs neither, for the driver polls first.
+ * Exits of one batch: a notification. If the device finishes later, also what tells the cause of the interrupt: over
+ * virtio-mmio a load of InterruptStatus and a store to InterruptACK, over virtio-pci one read of the ISR status. A device that
+ * finishes within the notification costs neither, for the driver polls first.
  */
 export class VirtioBlkDriver implements BlockDriver {
   readonly name = "virtio-blk";
@@ -63,7 +67,7 @@ export class VirtioBlkDriver implements BlockDriver {
   onComplete: (request: BlockRequest) => void = () => {};
   #size = 0;
   readonly #cpu: GuestCpu;
-  readonly #bus: VirtioMmioBus;
+  readonly #bus: VirtioBus;
   readonly #features: number;
   readonly #queue: BlkQueue;
   readonly #pollFirst: boolean;
@@ -76,10 +80,10 @@ export class VirtioBlkDriver implements BlockDriver {
   #failed = false;
   readonly #done: BlockRequest[] = [];
 
-  constructor(cpu: GuestCpu, options: VirtioBlkProbe) {
+  constructor(cpu: GuestCpu, bus: VirtioBus, options: VirtioBlkTuning) {
     this.#cpu = cpu;
-    const bus = (this.#bus = new VirtioMmioBus(cpu, options.base));
-    this.#features = bus.negotiate(DeviceType.Block, [
+    this.#bus = bus;
+    this.#features = bus.negotiate([
       Feature.BlkSegMax,
       Feature.BlkReadOnly,
       Feature.BlkBlockSize,
@@ -110,7 +114,7 @@ export class VirtioBlkDriver implements BlockDriver {
       (this.#pollFirst ? VqFeature.PollFirst : 0);
     this.#queue = new BlkQueue(cpu.ram, this.depth, features, this.maxSegments);
     bus.setUpQueue(0, this.depth, this.#queue.addresses);
-    this.#release = cpu.onInterrupt(options.interrupt, () => this.#interrupt());
+    this.#release = cpu.onInterrupt(bus.interrupt, () => this.#interrupt());
     bus.driverOk();
   }
 
@@ -143,7 +147,7 @@ export class VirtioBlkDriver implements BlockDriver {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#bus.write(Mmio.Status, 0);
+    this.#bus.status = 0;
     this.#release();
     this.#awaitReset();
   }
@@ -154,7 +158,7 @@ export class VirtioBlkDriver implements BlockDriver {
     this.#draining = true;
     try {
       while (this.#kick || this.#look || this.#done.length > 0) {
-        if (this.#kick && !this.#closed) this.#bus.write(Mmio.QueueNotify, 0);
+        if (this.#kick && !this.#closed) this.#bus.notify(0);
         this.#kick = false;
         if (this.#closed || (this.#look && this.#poll() === 0)) this.#look = false;
         for (const request of this.#done.splice(0)) this.onComplete(request);
@@ -177,12 +181,11 @@ export class VirtioBlkDriver implements BlockDriver {
     this.close();
   }
 
-  /** §4.2.2: the cause is read, what it announces is handled, and it is acknowledged before the rings are looked at. */
+  /** The cause is read and acknowledged before the rings are looked at; what it announces is handled. */
   #interrupt(): void {
-    const causes = this.#bus.read(Mmio.InterruptStatus);
-    this.#bus.write(Mmio.InterruptAcknowledge, causes);
+    const causes = this.#bus.causes();
     if ((causes & InterruptCause.ConfigurationChange) !== 0) {
-      if ((this.#bus.read(Mmio.Status) & DeviceStatus.NeedsReset) !== 0) this.#fail();
+      if ((this.#bus.status & DeviceStatus.NeedsReset) !== 0) this.#fail();
       else this.#readCapacity();
     }
     this.#look = true;
@@ -212,7 +215,7 @@ export class VirtioBlkDriver implements BlockDriver {
 
   /** §2.4.2: the reset is complete, and memory the guest's again, when the status reads 0. */
   #awaitReset(): void {
-    if (this.#bus.read(Mmio.Status) !== 0) {
+    if (this.#bus.status !== 0) {
       this.#cpu.clock.after(RESET_POLL, () => this.#awaitReset());
       return;
     }

@@ -4,7 +4,7 @@ import type { BlockRequest, Status } from "../core/block.ts";
 import type { GuestRam } from "../hypervisor/memory.ts";
 import { type Core, coreFor } from "../wasm/core.ts";
 import { RequestTable } from "../wasm/requests.ts";
-import type { QueueAddresses } from "./virtio-mmio.ts";
+import type { QueueAddresses } from "./virtio-bus.ts";
 
 const PAGE = 4096;
 

@@ -6,8 +6,10 @@ import type {
   Machine,
   MemoryBar,
   PciBus,
+  PciCapability,
   PciFunction,
   PciFunctionOptions,
+  PciRegisters,
   PortDevice,
   Release,
   Width,
@@ -67,6 +69,14 @@ function mask(width: Width): number {
   return width === 4 ? 0xffffffff : width === 2 ? 0xffff : 0xff;
 }
 
+/** Registers that a device answers for, [from, end) of configuration space, in a capability that reads `bytes`. */
+interface LiveRegisters {
+  from: number;
+  end: number;
+  bytes: Uint8Array;
+  device: PciRegisters;
+}
+
 /** The two address spaces that a function's BARs claim windows in. */
 export type PciSpaces = Pick<Machine, "ports" | "mmio">;
 
@@ -82,6 +92,7 @@ export class ConfiguredFunction implements PciFunction {
   readonly #bars: (IoBar | MemoryBar | null)[];
   readonly #mapped: (Release | null)[] = [];
   readonly #removed: () => void;
+  readonly #live: LiveRegisters[] = [];
   /** The configuration after power-on. */
   readonly #initial: Uint8Array;
 
@@ -170,12 +181,19 @@ export class ConfiguredFunction implements PciFunction {
   }
 
   read(register: number, width: Width): number {
+    const live = this.#liveAt(register);
+    if (live) return live.device.readConfig(live.bytes, register - live.from, width);
     let value = 0;
     for (let i = width - 1; i >= 0; i--) value = value * 256 + (this.#config[register + i] ?? 0xff);
     return value;
   }
 
   write(register: number, width: Width, value: number): void {
+    const live = this.#liveAt(register);
+    if (live) {
+      live.device.writeConfig(live.bytes, register - live.from, width, value);
+      return;
+    }
     const bar = (register - PciConfig.Bar0) >> 2;
     const isBar = register >= PciConfig.Bar0 && bar < 6;
     for (let i = 0; i < width && register + i < 256; i++) {
@@ -185,6 +203,10 @@ export class ConfiguredFunction implements PciFunction {
     }
     if (isBar || register <= PciConfig.Command + 1) this.#map(this.#command);
     if (register <= PciConfig.Command + 1) this.#drive();
+  }
+
+  #liveAt(register: number): LiveRegisters | undefined {
+    return this.#live.find(({ from, end }) => register >= from && register < end);
   }
 
   /** INTA# follows Interrupt Status (§6.2.3) unless the guest has disabled it (§6.2.2). */
@@ -219,14 +241,19 @@ export class ConfiguredFunction implements PciFunction {
     });
   }
 
-  #chain(capabilities: Uint8Array[]): void {
+  #chain(capabilities: (Uint8Array | PciCapability)[]): void {
     let at = 0x40;
     let link: number = PciConfig.CapabilitiesPointer;
-    for (const capability of capabilities) {
-      this.#config.set(capability, at);
+    for (const each of capabilities) {
+      const { bytes, writable, live }: PciCapability = each instanceof Uint8Array ? { bytes: each } : each;
+      const end = at + bytes.length;
+      this.#config.set(bytes, at);
+      if (writable) this.#writable.set(writable, at);
+      if (live)
+        this.#live.push({ from: at + live.from, end, bytes: this.#config.subarray(at, end), device: live.device });
       this.#config[link] = at;
       link = at + 1;
-      at = (at + capability.length + 3) & ~3;
+      at = (end + 3) & ~3;
       this.#config[PciConfig.Status] |= PciStatus.CapabilitiesList;
     }
     this.#config[link] = 0;

@@ -7,6 +7,7 @@ import {
   DeviceStatus,
   Feature,
   Mmio,
+  PciCommon,
   UsedRing,
 } from "../../assembly/spec/virtio.ts";
 import { VqDevice } from "../../assembly/spec/virtqueue.ts";
@@ -37,7 +38,37 @@ export interface RigOptions {
   /** Feature bits to accept, of those offered; VERSION_1 always. Default: all. */
   features?: readonly number[];
   memory?: number;
+  /** On the PCI bus, BAR 0 in that space, instead of behind virtio-mmio. */
+  pci?: "ports" | "memory";
 }
+
+/** Offsets into the BAR, as the capabilities of our own device tell them. */
+const ISR = 0x40;
+const NOTIFY = 0x44;
+const CONFIG = 0x80;
+const PORTS = 0xe800;
+
+/** Where virtio-pci has what virtio-mmio has, and its width. */
+const PCI: Partial<Record<number, [offset: number, width: 1 | 2 | 4]>> = {
+  [Mmio.DeviceFeatures]: [PciCommon.DeviceFeature, 4],
+  [Mmio.DeviceFeaturesSelect]: [PciCommon.DeviceFeatureSelect, 4],
+  [Mmio.DriverFeatures]: [PciCommon.DriverFeature, 4],
+  [Mmio.DriverFeaturesSelect]: [PciCommon.DriverFeatureSelect, 4],
+  [Mmio.QueueSelect]: [PciCommon.QueueSelect, 2],
+  [Mmio.QueueSizeMax]: [PciCommon.QueueSize, 2],
+  [Mmio.QueueSize]: [PciCommon.QueueSize, 2],
+  [Mmio.QueueReady]: [PciCommon.QueueEnable, 2],
+  [Mmio.QueueNotify]: [NOTIFY, 2],
+  [Mmio.InterruptStatus]: [ISR, 1],
+  [Mmio.Status]: [PciCommon.Status, 1],
+  [Mmio.QueueDescriptorsLow]: [PciCommon.QueueDescriptorsLow, 4],
+  [Mmio.QueueDescriptorsHigh]: [PciCommon.QueueDescriptorsHigh, 4],
+  [Mmio.QueueDriverLow]: [PciCommon.QueueDriverLow, 4],
+  [Mmio.QueueDriverHigh]: [PciCommon.QueueDriverHigh, 4],
+  [Mmio.QueueDeviceLow]: [PciCommon.QueueDeviceLow, 4],
+  [Mmio.QueueDeviceHigh]: [PciCommon.QueueDeviceHigh, 4],
+  [Mmio.ConfigGeneration]: [PciCommon.Generation, 1],
+};
 
 /**
  * A virtio-blk driver written out register by register and byte by byte, sharing nothing with the one that ships: it can
@@ -57,10 +88,15 @@ export class RawDriver {
   /** Causes of the last interrupt. */
   causes = 0;
   #nextFree = 0;
+  readonly #pci: RigOptions["pci"];
 
   constructor(block: Block, options: RigOptions = {}) {
     this.machine = new LabMachine({ memory: options.memory ?? 4 << 20 });
-    this.device = attachVirtioBlk(this.machine, block, { base: BASE, interrupt: LINE, identity: "disk of the test" });
+    this.#pci = options.pci;
+    const bar = options.pci === "ports" ? { ports: PORTS } : { memory: BASE };
+    const place = options.pci ? { pci: { slot: 3, interrupt: LINE, ...bar } } : { base: BASE, interrupt: LINE };
+    this.device = attachVirtioBlk(this.machine, block, { ...place, identity: "disk of the test" });
+    if (options.pci) this.setPci(0x04, 2, 7);
     this.size = options.queueSize ?? 16;
     this.available = this.descriptors + this.size * Descriptor.Size;
     this.used = (this.available + AvailableRing.Overhead + 2 * this.size + 3) & ~3;
@@ -76,17 +112,43 @@ export class RawDriver {
   get ram() {
     return this.machine.guest.ram;
   }
+  /** An access to BAR 0 of the PCI function, or to the window of virtio-mmio. */
+  peek(offset: number, width: 1 | 2 | 4): number {
+    const { guest } = this.machine;
+    return this.#pci === "ports" ? guest.in(PORTS + offset, width) : guest.load(BASE + offset, width);
+  }
+  poke(offset: number, width: 1 | 2 | 4, value: number): void {
+    const { guest } = this.machine;
+    if (this.#pci === "ports") guest.out(PORTS + offset, width, value);
+    else guest.store(BASE + offset, width, value);
+  }
+  /** A register, by its name in virtio-mmio. */
   read(register: number): number {
-    return this.machine.guest.load(BASE + register, 4);
+    const [offset, width] = this.#pci ? (PCI[register] ?? [PORTS, 1]) : ([register, 4] as const);
+    return this.peek(offset, width);
   }
   write(register: number, value: number): void {
-    this.machine.guest.store(BASE + register, 4, value);
+    if (this.#pci && PCI[register] === undefined) return;
+    const [offset, width] = this.#pci ? (PCI[register] as [number, 1 | 2 | 4]) : ([register, 4] as const);
+    this.poke(offset, width, value);
   }
   config(offset: number, width: 1 | 2 | 4): number {
-    return this.machine.guest.load(BASE + Mmio.Config + offset, width);
+    return this.peek((this.#pci ? CONFIG : Mmio.Config) + offset, width);
   }
   writeConfig(offset: number, width: 1 | 2 | 4, value: number): void {
-    this.machine.guest.store(BASE + Mmio.Config + offset, width, value);
+    this.poke((this.#pci ? CONFIG : Mmio.Config) + offset, width, value);
+  }
+  /** Configuration space of the function in slot 3. */
+  getPci(register: number, width: 1 | 2 | 4): number {
+    this.#select(register);
+    return this.machine.guest.in(0xcfc + (register & 3), width);
+  }
+  setPci(register: number, width: 1 | 2 | 4, value: number): void {
+    this.#select(register);
+    this.machine.guest.out(0xcfc + (register & 3), width, value);
+  }
+  #select(register: number): void {
+    this.machine.guest.out(0xcf8, 4, (0x80000000 | (3 << 11) | (register & 0xfc)) >>> 0);
   }
   get status(): number {
     return this.read(Mmio.Status);

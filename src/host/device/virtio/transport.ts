@@ -25,6 +25,8 @@ export interface VirtioDevice {
   readonly features: readonly [low: number, high: number];
   /** Largest size of each queue. */
   readonly queueSizes: readonly number[];
+  /** Bytes of the configuration space. */
+  readonly configSize: number;
   /** The transport it is plugged into, before anything else is called. */
   connect(signals: VirtioSignals): void;
   readConfig(offset: number, width: Width): number;
@@ -51,10 +53,14 @@ export interface VirtioSignals {
 
 /** What the driver has written about one queue. Addresses are guest-physical. */
 class QueueSetup {
-  size = 0;
+  size: number;
   readonly low = { descriptors: 0, available: 0, used: 0 };
   readonly high = { descriptors: 0, available: 0, used: 0 };
   layout: QueueLayout | undefined;
+
+  constructor(size: number) {
+    this.size = size;
+  }
 }
 
 /** What the transports of VIRTIO 1.2 §4 have in common: status, features, queue set-up, interrupt causes, reset. */
@@ -86,6 +92,9 @@ export class VirtioTransport implements VirtioSignals {
     return this.device.features[this.featuresSelect] ?? 0;
   }
 
+  get driverFeatures(): number {
+    return this.#accepted[this.driverFeaturesSelect] ?? 0;
+  }
   set driverFeatures(value: number) {
     // §2.2.1, §3.1.1: fixed once FEATURES_OK stands.
     if (this.#writable && this.driverFeaturesSelect < 2) this.#accepted[this.driverFeaturesSelect] = value >>> 0;
@@ -201,7 +210,7 @@ export class VirtioTransport implements VirtioSignals {
     this.driverFeaturesSelect = 0;
     this.queueSelect = 0;
     this.#accepted = [0, 0];
-    this.#queues = this.device.queueSizes.map(() => new QueueSetup());
+    this.#queues = this.device.queueSizes.map((size) => new QueueSetup(size));
   }
 
   /** §3.1.1 step 5, §6.1: a subset of what was offered, and no driver of before 1.0. */

@@ -32,6 +32,7 @@ export class VirtioBlk implements VirtioDevice {
   readonly type = DeviceType.Block;
   readonly features: readonly [number, number];
   readonly queueSizes: readonly number[] = [VqLimit.Queue];
+  readonly configSize = BlkConfig.Size;
   readonly #block: Block;
   readonly #memory: GuestMemory;
   readonly #core: Core;

@@ -1,25 +1,35 @@
 import { expect, test } from "vitest";
 import { BlockRequest, Op, Status } from "../../../../src/core/block.ts";
-import { probeVirtioBlk, type VirtioBlkProbe } from "../../../../src/guest/virtio-blk.ts";
+import { probeVirtioBlk, type VirtioBlkTuning } from "../../../../src/guest/virtio-blk.ts";
 import { createDisk } from "../../../../src/host/block/open.ts";
 import { attachVirtioBlk } from "../../../../src/host/device/virtio/attach.ts";
 import { MemoryStore } from "../../../../src/host/store/memory.ts";
 import { LabMachine } from "../../../../src/hypervisor/machine.ts";
 import { FakeBlock } from "../../../support/fake-block.ts";
 
-const WINDOW = { base: 0xd0000000, interrupt: 5 };
+/** Every way for a guest to reach the device: what it is attached with, and what the driver is told. */
+const PLACES = {
+  mmio: [
+    { base: 0xd0000000, interrupt: 5 },
+    { base: 0xd0000000, interrupt: 5 },
+  ],
+  "PCI, ports": [{ pci: { interrupt: 11, ports: 0xe800 } }, { pci: {} }],
+  "PCI, memory": [{ pci: { interrupt: 11, memory: 0xd0000000, slot: 7 } }, { pci: { slot: 7 } }],
+} as const;
+type Place = keyof typeof PLACES;
 const SIZE = 4 << 20;
 const PAGE = 4096;
 
-async function rig(options: Partial<VirtioBlkProbe> = {}, asynchronous = false) {
+async function rig(options: VirtioBlkTuning = {}, asynchronous = false, place: Place = "mmio") {
+  const [attached, probed] = PLACES[place];
   const machine = new LabMachine({ memory: 16 << 20 });
   const held = asynchronous ? new FakeBlock(SIZE, { manual: true }) : undefined;
   const device = attachVirtioBlk(
     machine,
     held ?? (await createDisk(new MemoryStore(), { format: "raw", size: SIZE })),
-    WINDOW,
+    attached,
   );
-  const driver = probeVirtioBlk(machine.guest, { ...WINDOW, ...options });
+  const driver = probeVirtioBlk(machine.guest, { ...probed, ...options });
   const done: BlockRequest[] = [];
   driver.onComplete = (request) => done.push(request);
   return { machine, ram: machine.guest.ram, device, driver, done, held };
@@ -48,12 +58,17 @@ function numbers(seed: number): (below: number) => number {
 const onOff = [true, false];
 const combinations = onOff.flatMap((indirect) =>
   onOff.flatMap((eventIndex) =>
-    onOff.flatMap((pollFirst) => onOff.map((slow) => ({ indirect, eventIndex, pollFirst, slow }))),
+    onOff.flatMap((pollFirst) =>
+      onOff.map((slow) => ({ indirect, eventIndex, pollFirst, slow, place: "mmio" as Place })),
+    ),
   ),
 );
+for (const place of ["PCI, ports", "PCI, memory"] as const) {
+  for (const slow of onOff) combinations.push({ indirect: true, eventIndex: true, pollFirst: !slow, slow, place });
+}
 
-test.each(combinations)("every byte comes back: %o", async ({ slow, ...options }) => {
-  const { machine, ram, driver, done, held } = await rig({ ...options, queueSize: 32 }, slow);
+test.each(combinations)("every byte comes back: %o", async ({ slow, place, ...options }) => {
+  const { machine, ram, driver, done, held } = await rig({ ...options, queueSize: 32 }, slow, place);
   const random = numbers(1);
   const shadow = new Uint8Array(SIZE);
   const noise = Uint8Array.from({ length: 1 << 16 }, () => random(256));
@@ -164,6 +179,24 @@ test.each([true, false])(
     expect(machine.exits.mmioWrites - before.mmioWrites).toBe(2);
     expect(machine.exits.mmioReads - before.mmioReads).toBe(1);
     expect(machine.interruptsDelivered).toBe(1);
+  },
+);
+
+test.each(["PCI, ports", "PCI, memory"] as const)(
+  "%s: a notification, and one read of the ISR when the disk is slow",
+  async (place) => {
+    const at = (exits: { portReads: number; portWrites: number; mmioReads: number; mmioWrites: number }) =>
+      place === "PCI, ports" ? [exits.portReads, exits.portWrites] : [exits.mmioReads, exits.mmioWrites];
+    for (const slow of onOff) {
+      const { machine, ram, driver, done, held } = await rig({}, slow, place);
+      const page = ram.allocate(1);
+      const [total, [reads, writes]] = [machine.exits.total, at(machine.exits)];
+      driver.start(Array.from({ length: 32 }, () => request(Op.Read, 0, PAGE, page)));
+      await held?.release();
+      const [readsNow, writesNow] = at(machine.exits);
+      expect([done.length, readsNow - reads, writesNow - writes]).toEqual([32, slow ? 1 : 0, 1]);
+      expect([machine.exits.total - total, machine.interruptsDelivered]).toEqual(slow ? [2, 1] : [1, 0]);
+    }
   },
 );
 

@@ -83,15 +83,17 @@ export function* compact(layout: Layout, dynamic: DynamicLayout): Flow {
 function* moveBlocks(layout: Layout, dynamic: DynamicLayout): Flow {
   const { store } = layout;
   const { header, tablePosition } = dynamic;
-  const { stride } = new Ground(dynamic);
+  const ground = new Ground(dynamic);
+  const { stride } = ground;
   const { blocks, gaps } = yield* usage(layout, dynamic);
   /** Where the block at a sector goes. */
   const moves = new Map<number, number>();
   let top = blocks.length - 1;
   for (const gap of gaps) {
-    let at = align(gap.start);
-    for (; at + stride <= gap.end && top >= 0 && blocks[top] * SECTOR > at; at += stride) {
+    let at = ground.within(gap.start, gap.end);
+    while (at + stride <= gap.end && top >= 0 && blocks[top] * SECTOR > at) {
       moves.set(blocks[top--], at / SECTOR);
+      at = ground.within(at + stride, gap.end);
     }
   }
   if (moves.size === 0) return;

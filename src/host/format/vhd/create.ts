@@ -13,9 +13,10 @@ import {
   roundedToGeometry,
   SECTOR,
 } from "./footer.ts";
-import { bitmapBytes, buildHeader, DEFAULT_BLOCK, HEADER_BYTES } from "./header.ts";
+import { buildHeader, DEFAULT_BLOCK, HEADER_BYTES } from "./header.ts";
 import { align, fill, write } from "./io.ts";
 import { locate, placed } from "./parent.ts";
+import { Spacing } from "./table.ts";
 
 interface VhdCreateOptions extends CreateOptions {
   /** "dynamic" (grows as it is written) or "fixed". */
@@ -60,8 +61,10 @@ export function measureVhd(options: CreateOptions): Measure {
   const { size, subformat, blockSize, parent } = checked(options);
   if (subformat === "fixed") return { unit: SECTOR, bytes: () => size + FOOTER_BYTES };
   const tableEnd = align(FOOTER_BYTES + HEADER_BYTES + Math.ceil(size / blockSize) * 4);
-  const empty = (parent ? placed(parent, tableEnd).end : tableEnd) + FOOTER_BYTES;
-  return { unit: blockSize, bytes: (units) => empty + units * (bitmapBytes(blockSize) + blockSize) };
+  const end = parent ? placed(parent, tableEnd).end : tableEnd;
+  const spacing = new Spacing(blockSize);
+  const filled = (blocks: number) => spacing.next(end) + (blocks - 1) * spacing.step + spacing.stride;
+  return { unit: blockSize, bytes: (units) => (units > 0 ? filled(units) : end) + FOOTER_BYTES };
 }
 
 /** @throws ParavaneError INVALID */

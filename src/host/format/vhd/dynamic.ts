@@ -197,42 +197,43 @@ export class DynamicVhd implements Image {
    * and share a BAT page.
    *
    * The order survives a crash at any point. The footer goes to its new end first, so that the file always has one there;
-   * then the bitmaps, the first of them over the old footer. A new block is all zeros (the file has just grown by it), with
+   * then the bitmaps, the first of them over the old footer or behind it. A new block is all zeros (the file has just grown by it), with
    * every sector marked as present, which is what products that ignore bitmaps assume; in a differencing disk only those of
    * the range are. The BAT entries stay in memory until `sync`, after a flush: an entry on disk never points to anything
    * that is not.
    */
   *#addBlocks(index: number, offset: number, length: number): Flow {
     const { blockSize } = this.#dynamic.header;
-    const { bitmap: bitmapBytes, stride } = this.#ground;
+    const { bitmap: bitmapBytes, stride, step } = this.#ground;
     const last = Math.ceil((offset + length) / blockSize);
     const key = this.mapper.topKey(index * 4);
     let count = 0;
     for (let next = index; next < last && this.mapper.topKey(next * 4) === key; next++, count++) {
       if (this.#entry(key, next) !== UNUSED) break;
     }
-    const start = this.#layout.end;
+    const start = this.#ground.next(this.#layout.end);
     const first = start / SECTOR;
-    const room = Math.floor((UNUSED - first) / (stride / SECTOR));
+    const room = Math.floor((UNUSED - first) / (step / SECTOR));
     count = Math.min(count, room);
     if (count <= 0) {
       throw new ParavaneError("NO_SPACE", "the VHD has reached the last sector it can number", {
         file: this.#store.name,
       });
     }
-    yield* this.#write(start + count * stride, changedFooter(this.#layout.footer, {}));
-    this.#layout.end = start + count * stride;
+    const end = start + (count - 1) * step + stride;
+    yield* this.#write(end, changedFooter(this.#layout.footer, {}));
+    this.#layout.end = end;
     const whole = new Uint8Array(bitmapBytes).fill(0xff);
     for (let i = 0; i < count; i++) {
       const within = (at: number) => Math.max(0, Math.min(blockSize, at - (index + i) * blockSize));
       const bitmap = this.parent ? this.#bits(within(offset), within(offset + length)) : whole;
-      yield* this.#write(start + i * stride, bitmap);
+      yield* this.#write(start + i * step, bitmap);
     }
     this.mapper.limit = this.#layout.end;
     this.#metadata.change(key, this.#pagePosition(key), (page) => {
       const view = new DataView(page.buffer, page.byteOffset, page.length);
       for (let i = 0; i < count; i++) {
-        view.setUint32(((index + i) * 4) % page.length, first + (i * stride) / SECTOR);
+        view.setUint32(((index + i) * 4) % page.length, first + (i * step) / SECTOR);
       }
     });
   }

@@ -129,17 +129,18 @@ function* makeRoom(layout: Layout, dynamic: DynamicLayout, tableEnd: number): Fl
   }
   if (blocks.length === 0) return;
 
-  const start = layout.end;
-  yield* extend(layout, start + blocks.length * ground.stride);
-  if ((layout.end - ground.stride) / SECTOR >= UNUSED) {
+  const { stride, step } = ground;
+  const start = ground.next(layout.end);
+  yield* extend(layout, start + (blocks.length - 1) * step + stride);
+  if ((layout.end - stride) / SECTOR >= UNUSED) {
     throw new ParavaneError("NO_SPACE", "the VHD has reached the last sector it can number", { file: store.name });
   }
   for (const [i, { sector }] of blocks.entries()) {
-    yield* copy(store, sector * SECTOR, start + i * ground.stride, ground.stride);
+    yield* copy(store, sector * SECTOR, start + i * step, stride);
   }
   yield* wait(store.flush());
   for (const [i, { index }] of blocks.entries()) {
-    yield* putEntry(layout, dynamic, index, (start + i * ground.stride) / SECTOR);
+    yield* putEntry(layout, dynamic, index, (start + i * step) / SECTOR);
   }
   yield* wait(store.flush());
 }

@@ -4,7 +4,7 @@ import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { SECTOR } from "./footer.ts";
 import { bitmapBytes, HEADER_BYTES, UNUSED } from "./header.ts";
-import { read } from "./io.ts";
+import { align, read } from "./io.ts";
 import type { DynamicLayout } from "./layout.ts";
 
 /** Bytes of the table looked at a time. */
@@ -25,19 +25,50 @@ export function* eachEntry(
   }
 }
 
-/** Where the blocks of one image may lie. Positions are bytes. */
-export class Ground {
-  /** Bytes of a block's bitmap, and of both together. */
+/** What the data of new blocks begins a multiple of: a page of the host's cache, a sector of its disk. */
+const PAGE = 4096;
+/** Blocks smaller than this lie close together. */
+const MIN_ALIGNED = 65536;
+
+/**
+ * What a block takes, and where new ones go. The format lets a block begin at any sector; new ones are put so that 4 KiB of
+ * the guest are 4 KiB of the host, which costs 3.5 KiB of each block of 2 MiB. All are bytes.
+ */
+export class Spacing {
+  /** Of a block's bitmap, of both together, and from one new block to the next. */
   readonly bitmap: number;
   readonly stride: number;
+  readonly step: number;
+  readonly #unit: number;
+
+  constructor(blockSize: number) {
+    this.bitmap = bitmapBytes(blockSize);
+    this.stride = this.bitmap + blockSize;
+    this.#unit = blockSize < MIN_ALIGNED ? SECTOR : PAGE;
+    this.step = Math.ceil(this.stride / this.#unit) * this.#unit;
+  }
+
+  /** Where the first new block begins that lies at `position` or behind it. */
+  next(position: number): number {
+    return Math.ceil((position + this.bitmap) / this.#unit) * this.#unit - this.bitmap;
+  }
+
+  /** The same within a gap that ends at `end`, wherever in it a block has room. */
+  within(position: number, end: number): number {
+    const next = this.next(position);
+    return next + this.stride <= end ? next : align(position);
+  }
+}
+
+/** Where the blocks of one image may lie. Positions are bytes. */
+export class Ground extends Spacing {
   /** Nothing may lie over the footer copy at 0, nor over the header where it follows that, as it always does. */
   readonly base: number;
   readonly #table: number;
   readonly #tableEnd: number;
 
   constructor({ header, headerPosition, tablePosition }: DynamicLayout) {
-    this.bitmap = bitmapBytes(header.blockSize);
-    this.stride = this.bitmap + header.blockSize;
+    super(header.blockSize);
     this.base = headerPosition === SECTOR ? SECTOR + HEADER_BYTES : SECTOR;
     this.#table = tablePosition;
     this.#tableEnd = tablePosition + header.entries * 4;

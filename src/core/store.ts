@@ -26,6 +26,11 @@ export interface Store {
   /** Makes the range read as zeros, releasing space where the host can. */
   discard(position: number, length: number): Later<void>;
   /**
+   * Absent when the store cannot. Gives bytes [0, length) room on the host, so that writing there cannot fail for want of it,
+   * and writes nothing; the store grows to that size. False: this file's host cannot, and nothing has changed.
+   */
+  reserve?(length: number): boolean;
+  /**
    * Absent when the store cannot tell. Of the bytes from `position` on, how many of the next `length` are all kept, or are a
    * hole that reads as zeros; at least one.
    */

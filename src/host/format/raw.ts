@@ -18,8 +18,8 @@ const RUN = 2 ** 20;
 
 interface RawCreateOptions extends CreateOptions {
   /**
-   * "off" leaves a hole; "full" writes zeros, so that the space is there; so does "falloc", for lack of a call that
-   * reserves space and writes nothing.
+   * "off" leaves a hole; "full" writes zeros, so that the space is there. "falloc" reserves the space and writes nothing
+   * where the store can (files on Linux, with koffi installed), and writes zeros elsewhere: Node has no call for it.
    */
   preallocation?: "off" | "falloc" | "full";
 }
@@ -84,7 +84,7 @@ export const raw: Format = {
   *create(store: Store, options: CreateOptions): Flow<void> {
     const { size, preallocation } = checked(options);
     yield* wait(store.resize(size));
-    if (preallocation === "off") return;
+    if (preallocation === "off" || (preallocation === "falloc" && store.reserve?.(size))) return;
     const zeros = new Uint8Array(Math.min(RUN, size));
     for (let at = 0; at < size; at += RUN) {
       yield* wait(store.writev(at, zeros, SegmentList.of(0, Math.min(RUN, size - at))));

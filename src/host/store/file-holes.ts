@@ -7,6 +7,8 @@ export interface FileHoles {
   nextHole(fd: number, position: number): number;
   /** Gives the range's space back; it reads as zeros, and the file keeps its size. False: this file cannot. */
   punch(fd: number, position: number, length: number): boolean;
+  /** Gives the file's first bytes room, and the file that size at least; what has none reads as zeros. False: it cannot. */
+  reserve(fd: number, length: number): boolean;
 }
 
 // lseek(2) and fallocate(2), as Linux numbers them.
@@ -35,6 +37,7 @@ function load(): FileHoles | null {
       nextData: (fd, position) => Number(lseek(fd, position, SEEK_DATA)),
       nextHole: (fd, position) => Number(lseek(fd, position, SEEK_HOLE)),
       punch: (fd, position, length) => fallocate(fd, KEEP_SIZE_PUNCH_HOLE, position, length) === 0,
+      reserve: (fd, length) => fallocate(fd, 0, 0, length) === 0,
     };
   } catch {
     return null;

@@ -104,6 +104,13 @@ export class FileStore implements Store {
     return this.writev(position, ZEROS, zeros);
   }
 
+  reserve(length: number): boolean {
+    this.#check(0, length, Number.MAX_SAFE_INTEGER, true);
+    if (length === 0 || !this.#holes || !fileHoles()?.reserve(this.#fd, length)) return false;
+    this.#size = Math.max(this.#size, length);
+    return true;
+  }
+
   extent(position: number, length: number): { hole: boolean; length: number } {
     this.#check(position, length, this.#size);
     const holes = this.#holes ? fileHoles() : null;

@@ -54,6 +54,9 @@ export const create: ImgVerb = {
       throw new UsageError(`${file}: a backing format (-F) without a backing file (-b)`);
     }
     if (parent) checkParentFormat(file, name);
+    if (text !== undefined && optionSize !== undefined) {
+      throw new UsageError(`${file}: The image size must be specified only once`);
+    }
     let size = text === undefined ? (optionSize as number | undefined) : sizeOf(text, "size");
     const disk = parent && !given.flags.has("u") ? await openParent(file, parent, true) : undefined;
     try {

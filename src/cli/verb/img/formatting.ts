@@ -29,6 +29,7 @@ const FIELDS: Record<string, (image: NewImage) => Shown[]> = {
     ...parentFields(parent),
     ["subformat", options.subformat],
     ["block_size", options.blockSize],
+    ["force_size", options.forceSize],
   ],
   vhdx: ({ size, parent, options }) => [
     ["size", size],

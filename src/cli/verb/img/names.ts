@@ -38,7 +38,7 @@ const OPTIONS: Record<string, Record<string, Row>> = {
   vhd: {
     size: SIZE,
     subformat: ["subformat", text, "dynamic or fixed"],
-    force_size: ["", onOff, "accepted: sizes are always exact"],
+    force_size: ["forceSize", onOff, "on (default): the size to the byte; off: rounded up to a CHS geometry"],
     block_size: ["blockSize", size, "bytes a dynamic disk grows by"],
     backing_file: ["backingFile", text, "the parent: a differencing disk"],
     backing_fmt: ["backingFormat", format, "the parent's format"],

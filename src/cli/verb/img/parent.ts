@@ -50,7 +50,8 @@ export async function openParent(image: string, parent: GivenParent, alone = fal
   await disk.close();
   const found = qemuFormat(disk.format);
   throw new UsageError(
-    `${image}: Backing file specified without backing format: it looks like ${found}; say so with -F`,
+    `${image}: Backing file specified without backing format: it looks like ${found}; say so with -F. ` +
+      "It is not guessed: what a guest writes to a raw disk can make it look like another format",
   );
 }
 

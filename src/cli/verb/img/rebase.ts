@@ -72,7 +72,11 @@ export const rebase: ImgVerb = {
 
 /** The new parent, open; with -u by itself, and only where its format or identity is needed. */
 async function newBacking(file: string, parent: GivenParent, unsafe: boolean, disk: Disk): Promise<Disk | undefined> {
-  if (!unsafe) return openParent(file, parent);
+  if (!unsafe) {
+    // A differencing VHD's parent is a VHD, and VHDX's a VHDX: nothing is guessed there.
+    const own = disk.format === "qcow2" ? undefined : qemuFormat(disk.format);
+    return openParent(file, { ...parent, format: parent.format ?? own });
+  }
   const path = parentPath(file, parent.name);
   if (disk.format === "qcow2" && (parent.format !== undefined || !existsSync(path))) return undefined;
   return openImage(path, { ...(parent.format !== undefined && { format: parent.format }), alone: true });

@@ -108,7 +108,7 @@ function* preallocate(store: Store, image: Plan, l1Position: number, place: Plac
   const entryBytes = incompatible & Incompatible.ExtendedL2 ? 16 : 8;
   const perTable = cluster / entryBytes;
   const external = image.dataFile !== undefined;
-  const full = preallocation !== "metadata";
+  const full = preallocation === "full" || preallocation === "falloc";
   const total = Math.ceil(size / cluster);
   const l1 = new Uint8Array(l1Size * 8);
   for (let index = 0; index < l1Size; index++) {
@@ -120,7 +120,7 @@ function* preallocate(store: Store, image: Plan, l1Position: number, place: Plac
       viewOf(table).setBigUint64(i * entryBytes, BigInt(first + i * cluster) | ALONE);
     }
     yield* write(store, position, table);
-    if (full && !external) yield* writeZeros(store, first, count * cluster);
+    if (full && !external) yield* occupy(store, preallocation, first, count * cluster);
     viewOf(l1).setBigUint64(index * 8, BigInt(position) | ALONE);
   }
   if (l1Size > 0) yield* write(store, l1Position, l1);
@@ -129,14 +129,16 @@ function* preallocate(store: Store, image: Plan, l1Position: number, place: Plac
   try {
     // A raw file is the disk, nothing less; another holds whole clusters.
     yield* wait(data.resize(image.autoclear === 0n ? total * cluster : size));
-    if (full) yield* writeZeros(data, 0, data.size);
+    if (full) yield* occupy(data, preallocation, 0, data.size);
     yield* wait(data.flush());
   } finally {
     yield* wait(data.close());
   }
 }
 
-function* writeZeros(store: Store, position: number, length: number): Flow {
+/** Gives the bytes, at the store's end, room on the host. */
+function* occupy(store: Store, how: Plan["preallocation"], position: number, length: number): Flow {
+  if (how === "falloc" && store.reserve?.(position + length)) return;
   for (let at = 0; at < length; at += ZEROS.length) {
     const part = Math.min(ZEROS.length, length - at);
     yield* wait(store.writev(position + at, ZEROS, SegmentList.of(0, part)));

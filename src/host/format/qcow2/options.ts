@@ -15,7 +15,10 @@ interface Qcow2CreateOptions extends CreateOptions {
   /** Subclusters: a 32nd of a cluster can be allocated alone. Clusters of at least 16 KiB. */
   extendedL2?: boolean;
   compressionType?: "zlib" | "zstd";
-  /** Gives every cluster a place: "metadata" alone, or with zeros written ("falloc", "full"; there is no faster way here). */
+  /**
+   * Gives every cluster a place: "metadata" alone; "full" with zeros written; "falloc" with the space reserved where the
+   * store can do that, and zeros written elsewhere.
+   */
   preallocation?: Preallocation;
   /** The parent's name and format as they are to stand in the image; or `parent`. */
   backingFile?: string;

@@ -1,0 +1,83 @@
+import { readFileSync, statSync } from "node:fs";
+import { expect, test } from "vitest";
+import { fileHoles } from "../../src/host/store/file-holes.ts";
+import { done, ours, qemuImg, scratch, theirs } from "../support/img.ts";
+import { peerTest } from "../support/peers.ts";
+
+const path = scratch();
+const MiB = 2 ** 20;
+const peer = (name: string, body: () => Promise<void>) => peerTest("qemu-img", "qemu-utils", name, body);
+
+for (const mode of ["off", "falloc", "full"]) {
+  peer(`raw, preallocation=${mode}: the size and the space that qemu-img gives it`, async () => {
+    const option = `preallocation=${mode}`;
+    const printed = await done("create", "-f", "raw", "-o", option, path("ours"), "3M");
+    expect(printed).toBe(qemuImg("create", "-f", "raw", "-o", option, path("theirs"), "3M").replace("theirs", "ours"));
+    const [mine, other] = [statSync(path("ours")), statSync(path("theirs"))];
+    expect(mine.size).toBe(other.size);
+    // QEMU writes the first block of an empty file.
+    expect(mine.blocks >= (3 * MiB) / 512).toBe(other.blocks >= (3 * MiB) / 512);
+    expect(readFileSync(path("ours")).every((byte) => byte === 0)).toBe(true);
+  });
+}
+
+test("falloc writes nothing where the host can reserve space", async () => {
+  if (fileHoles() === null) return;
+  // Zeros would take a while.
+  await done("create", "-f", "raw", "-o", "preallocation=falloc", path("large"), "64M");
+  const { size, blocks } = statSync(path("large"));
+  expect([size, blocks * 512 >= 64 * MiB]).toEqual([64 * MiB, true]);
+  await done("create", "-f", "qcow2", "-o", "preallocation=falloc", path("large.qcow2"), "64M");
+  expect(statSync(path("large.qcow2")).blocks * 512).toBeGreaterThanOrEqual(64 * MiB);
+});
+
+peer("a raw image's size is said once, with -o size= or behind the file", async () => {
+  await done("create", "-f", "raw", "-o", "size=5M", path("sized"));
+  expect(statSync(path("sized")).size).toBe(5 * MiB);
+  for (const run of [ours, theirs]) {
+    const { code, stderr } = await run("create", "-f", "raw", "-o", "size=5M", path("twice"), "4M");
+    expect([code, stderr]).toEqual([1, expect.stringContaining("The image size must be specified only once")]);
+  }
+  expect((await ours("create", "-f", "raw", "-o", "preallocation=metadata", path("bad"), "1M")).code).toBe(1);
+});
+
+for (const subformat of ["dynamic", "fixed"]) {
+  peer(`vpc, ${subformat}: force_size is what it is to qemu-img`, async () => {
+    const sizeOf = (name: string) =>
+      JSON.parse(qemuImg("info", "-f", "vpc", "--output=json", path(name)))["virtual-size"];
+    for (const force of ["on", "off"]) {
+      const option = `subformat=${subformat},force_size=${force}`;
+      await done("create", "-f", "vpc", "-o", option, path("a.vhd"), "5M");
+      qemuImg("create", "-f", "vpc", "-o", option, path("b.vhd"), "5M");
+      expect([force, sizeOf("a.vhd")]).toEqual([force, sizeOf("b.vhd")]);
+      expect(sizeOf("a.vhd") > 5 * MiB).toBe(force === "off");
+    }
+  });
+}
+
+peer("rebase without -F: nothing is guessed, and nothing is copied before that is said", async () => {
+  for (const name of ["old", "new"]) await done("create", "-f", "qcow2", path(`${name}.qcow2`), "1M");
+  await done("create", "-f", "raw", path("new.raw"), "1M");
+  await done("create", "-f", "qcow2", "-b", "old.qcow2", "-F", "qcow2", path("child.qcow2"));
+  const before = readFileSync(path("child.qcow2"));
+  for (const parent of ["new.qcow2", "new.raw"]) {
+    for (const run of [ours, theirs]) {
+      const { code, stderr } = await run("rebase", "-b", parent, path("child.qcow2"));
+      expect([code, stderr]).toEqual([1, expect.stringMatching(/backing format/)]);
+    }
+  }
+  expect((await ours("rebase", "-b", "new.raw", path("child.qcow2"))).stderr).toMatch(/say so with -F.*not guessed/);
+  expect(Buffer.compare(readFileSync(path("child.qcow2")), before)).toBe(0);
+  await done("rebase", "-b", "", path("child.qcow2"));
+});
+
+for (const format of ["vpc", "vhdx"]) {
+  test(`rebase of a differencing ${format} needs no -F: its parent has its own format`, async () => {
+    const ending = format === "vpc" ? "vhd" : format;
+    const create = ["create", "-f", format];
+    for (const name of ["one", "two"]) await done(...create, path(`${name}.${ending}`), "8M");
+    await done(...create, "-b", `one.${ending}`, "-F", format, path(`child.${ending}`));
+    await done("rebase", "-b", `two.${ending}`, path(`child.${ending}`));
+    expect(await done("info", "--output", "json", path(`child.${ending}`))).toContain(`two.${ending}`);
+  });
+}

@@ -116,11 +116,15 @@ export interface Image {
    * and `mapper` may be another afterwards. @throws ParavaneError INVALID, UNSUPPORTED, NO_SPACE
    */
   resize?(size: number): Flow;
-  // The next five change the whole image, durably. Nothing else is under way, and `mapper` may be another afterwards.
+  // The next seven change the whole image, durably. Nothing else is under way, and `mapper` may be another afterwards.
   /** Absent when the format keeps no snapshots inside the image. */
   readonly snapshots?: Snapshots;
+  /** Absent when the format keeps no bitmaps inside the image. */
+  readonly bitmaps?: DirtyBitmaps;
   /** Notes another parent, or none (`undefined`); moves no data. @throws ParavaneError INVALID, UNSUPPORTED, NO_SPACE */
   setParent?(parent: NewParent | undefined): Flow;
+  /** Absent when nothing of it can be changed. The format's own options, as for a new image. @throws ParavaneError INVALID, UNSUPPORTED */
+  amend?(options: AmendOptions): Flow;
   /** Drops all that the image holds itself, so that its parent (or zeros) shows. @throws ParavaneError UNSUPPORTED */
   empty?(): Flow;
   /** How clusters are stored compressed; present with `writePacked`. */
@@ -130,6 +134,12 @@ export interface Image {
    * after `allocate`. @throws ParavaneError INVALID, NO_SPACE
    */
   writePacked?(offset: number, packed: Uint8Array): Flow;
+  /** Why the image takes no more changes, where damage was found since it was opened. */
+  readonly refusal?: ParavaneError | undefined;
+  /** Why the guest must not write these bytes of the store in place, though the map says that they are its own; or null. */
+  guard?(position: number, length: number): ParavaneError | null;
+  /** After `guard` gave a reason: notes the damage on disk, durably; from then on `refusal` says it. Present with `guard`. */
+  condemn?(cause: ParavaneError): Flow;
   /** What `img info` shows: the format's own facts, JSON-safe. */
   describe(): Record<string, unknown>;
 }
@@ -160,6 +170,46 @@ export interface Snapshots {
   apply(idOrName: string): Flow;
   delete(idOrName: string): Flow;
 }
+
+/** A record of which parts of the disk were changed, kept inside the image. */
+export interface BitmapInfo {
+  name: string;
+  /** Bytes that a bit stands for. */
+  granularity: number;
+  /** It notes changes of the disk. */
+  recording: boolean;
+  /** It was not stored after the disk changed: of no use, but to be removed. */
+  inconsistent: boolean;
+}
+
+/** A run of the disk that a bitmap says is changed, or is not. Bytes. */
+export interface BitmapRun {
+  length: number;
+  dirty: boolean;
+}
+
+/** What to do with bitmaps. */
+export type BitmapChange =
+  | { do: "add"; name: string; granularity?: number; recording?: boolean }
+  | { do: "remove" | "clear" | "enable" | "disable"; name: string }
+  /** Sets what is set in the bitmap `from`, of another image with a disk of that size where `source` is given. */
+  | { do: "merge"; name: string; from: string; source?: DirtyBitmaps };
+
+/** Bitmaps are found by name. @throws ParavaneError NOT_FOUND, EXISTS, CORRUPT (inconsistent), INVALID, UNSUPPORTED, NO_SPACE */
+export interface DirtyBitmaps {
+  /** Bytes of the disk that they are for. */
+  readonly size: number;
+  list(): readonly BitmapInfo[];
+  /** All of it, durably, or nothing. Nothing else is under way. */
+  change(changes: readonly BitmapChange[]): Flow;
+  /** What the bitmap says of the bytes from `offset` on: a first part of the range, at least one byte of it. */
+  read(name: string, offset: number, length: number): Flow<BitmapRun[]>;
+  /** The guest is about to change these bytes; after `Image.begin`. */
+  touch(offset: number, length: number): void;
+}
+
+/** Format-specific, as for a new image. */
+export type AmendOptions = Record<string, unknown>;
 
 /** How an image's clusters are compressed. Whoever writes does the compressing, on as many processors as there are. */
 export interface Packing {
@@ -260,6 +310,8 @@ export interface Measure {
   unit: number;
   /** Bytes of the file that holds `units` of them. */
   bytes(units: number): number;
+  /** Bytes that bitmaps like these take, where the format keeps some. */
+  bitmaps?(list: readonly Pick<BitmapInfo, "name" | "granularity">[]): number;
 }
 
 /** A disk-image format: one file (or folder) under src/host/format, listed in its index. */

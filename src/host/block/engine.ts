@@ -189,9 +189,11 @@ export class Engine implements Block, AsyncCloseable {
       request.status = Status.Pending;
       request.error = null;
       let refused = refusal(request, this, this.store.name);
+      if (!refused && changes(request.op)) refused = this.image.refusal ?? null;
       if (!refused && changes(request.op)) this.changes++;
       if (!refused && !this.#begun && changes(request.op)) refused = yield* this.#begin();
       if (!refused && this.image.crowded && changes(request.op)) refused = yield* this.#relieve();
+      if (!refused && changes(request.op)) this.image.bitmaps?.touch(request.offset, request.length);
       if (refused) fail(request, refused);
       else if (request.op <= Op.Write) batch.add(request);
       else {
@@ -289,7 +291,12 @@ export class Engine implements Block, AsyncCloseable {
       const answered = stop === MapStop.Done || stop === MapStop.Full;
       if (answered && stalls <= MAX_STALLS) continue;
       const stopped = batch.ranges[answered ? 0 : mapper.stopRange];
-      if (stop === MapStop.Corrupt) batch.drop(stopped, this.image.fault());
+      if (stop === MapStop.Corrupt) {
+        const request = batch.requests[stopped];
+        const damage = request.op === Op.Write ? this.image.guard?.(mapper.stopPosition, 1) : undefined;
+        batch.drop(stopped, damage ?? this.image.fault());
+        if (damage) batch.transfers.wait(this.#condemn(request, damage));
+      }
       else if (stalls > MAX_STALLS) {
         batch.drop(stopped, new ParavaneError("IO", "the disk's map makes no progress", { file: this.store.name }));
       }
@@ -333,6 +340,13 @@ export class Engine implements Block, AsyncCloseable {
       const kind = mapper.extentKind(i);
       if (kind === ExtentKind.Data) {
         const write = request.op === Op.Write;
+        const damage = write ? (this.image.guard?.(mapper.extentPosition(i), length) ?? null) : null;
+        if (damage) {
+          batch.drop(index, damage);
+          batch.transfers.wait(this.#condemn(request, damage));
+          // What is left of the request is not wanted any more.
+          return batch.transfers.settled() ?? Promise.resolve();
+        }
         const busy = batch.transfers.add(request, from, length, mapper.extentPosition(i), write);
         if (busy) return busy;
       } else if (kind === ExtentKind.Packed) batch.transfers.wait(this.#unpack(request, from, length));
@@ -342,6 +356,14 @@ export class Engine implements Block, AsyncCloseable {
       batch.done[index] = from + length;
     }
     return null;
+  }
+
+  #condemn(request: BlockRequest, damage: ParavaneError): Later<void> {
+    try {
+      return run(this.image.condemn!(damage))?.catch((thrown) => fail(request, thrown));
+    } catch (thrown) {
+      fail(request, thrown);
+    }
   }
 
   #unpack(request: BlockRequest, from: number, length: number): Later<void> {
@@ -381,6 +403,11 @@ export class Engine implements Block, AsyncCloseable {
         const kind = mapper.extentKind(0);
         const length = mapper.extentLength(0);
         const position = kind === ExtentKind.Data ? this.#inPlace(at, length) : -1;
+        const damage = position >= 0 ? (this.image.guard?.(position, length) ?? null) : null;
+        if (damage) {
+          yield* this.image.condemn!(damage);
+          throw damage;
+        }
         if (position >= 0) {
           if (!advisory || this.#data.releases) yield* this.#discard(position, length);
         } else if (!advisory && kind !== ExtentKind.Zero && (kind !== ExtentKind.Backing || this.#backing.block)) {

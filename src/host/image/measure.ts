@@ -1,8 +1,10 @@
 import { ParavaneError } from "../../core/error.ts";
 import type { CreateOptions } from "../../core/format.ts";
 import { type Disk, formatNamed } from "../block/open.ts";
+import { listBitmaps } from "./bitmap.ts";
 import { mapDisk } from "./map.ts";
 import type { TaskOptions } from "./task.ts";
+import { engineOf } from "./whole.ts";
 
 export interface MeasureOptions extends TaskOptions, Omit<CreateOptions, "size"> {
   /** The new image's format. */
@@ -16,6 +18,8 @@ export interface Measured {
   required: number;
   /** Bytes of the file when the guest has written all of the disk. */
   fullyAllocated: number;
+  /** Bytes that the source's bitmaps take in it besides, where both formats keep some. */
+  bitmaps?: number;
 }
 
 /**
@@ -29,7 +33,8 @@ export async function measureImage(options: MeasureOptions): Promise<Measured> {
   if (!format.measure) {
     throw new ParavaneError("UNSUPPORTED", `how large ${name} images get cannot be told beforehand`);
   }
-  const { unit, bytes } = format.measure({ ...creation, size });
+  const measure = format.measure({ ...creation, size });
+  const { unit, bytes } = measure;
   const all = Math.ceil(size / unit);
   let used = 0;
   if (typeof source !== "number") {
@@ -47,5 +52,12 @@ export async function measureImage(options: MeasureOptions): Promise<Measured> {
   }
   const { preallocation } = creation;
   if (preallocation === "full" || preallocation === "falloc") used = all;
-  return { required: bytes(used), fullyAllocated: bytes(all) };
+  const measured = { required: bytes(used), fullyAllocated: bytes(all) };
+  if (typeof source === "number" || !measure.bitmaps || !keepsBitmaps(source)) return measured;
+  return { ...measured, bitmaps: measure.bitmaps(listBitmaps(source)) };
+}
+
+function keepsBitmaps(source: Disk): boolean {
+  const facts = source.describe().formatSpecific as { data?: { compat?: string } } | undefined;
+  return engineOf(source).image.bitmaps !== undefined && facts?.data?.compat !== "0.10";
 }

@@ -196,6 +196,77 @@ async function judge(
   await again.close();
 }
 
+/** What is left reads as, over the parent if it says that it has one. */
+async function contentOf(left: MemoryStore, behind: () => Promise<Disk>): Promise<string> {
+  const look = await openDisk(left, { format: "vhd", readOnly: true, alone: true });
+  const disk = look.parent ? await openChild(left, behind, true) : look;
+  const parts: string[] = [];
+  // The blocks that programs play with, and one that they do not.
+  for (const block of [...BLOCKS, 80]) {
+    const at = block * BLOCK;
+    parts.push(Buffer.from(await readBytes(disk, at, Math.min(BLOCK, disk.size - at))).toString("latin1"));
+  }
+  return `${look.parent !== undefined}|${parts.join()}`;
+}
+
+test("power may be lost while a parent is taken away, while one is given again, and another", TIMEOUT, async () => {
+  const parent = await parentStore();
+  const behind = () => openDisk(parent, { readOnly: true });
+  const identity = String((await behind()).describe().uuid);
+  let cuts = 0;
+  for (let seed = 0; seed < tier(1, 60); seed++) {
+    const random = new Random(seed + 40);
+    const store = new RecordingStore();
+    let disk: Disk = await createChild(store, behind, { size: SIZE, blockSize: BLOCK });
+    let over = true;
+    const changes: [string, Parameters<NonNullable<Image["setParent"]>>[0]][] = [
+      ["none", undefined],
+      ["some", { path: ".\\parent.vhd", identity, absolutePath: "C:\\disks\\parent.vhd" }],
+      ["another name", { path: `.\\${"renamed".repeat(random.below(60))}.vhd`, identity }],
+      ["none again", undefined],
+    ];
+    for (const [name, next] of changes) {
+      // Blocks that are there in part, and whole.
+      for (let i = 0; i < 5; i++) {
+        const first = random.pick(BLOCKS) * 128 + random.below(100);
+        const count = random.oneIn(4) ? 28 : 1 + random.below(20);
+        await writeBytes(disk, first * SECTOR, new Uint8Array(count * SECTOR).fill(1 + random.below(200)));
+      }
+      await disk.close();
+      disk = over ? await openChild(store, behind) : await openDisk(store, { format: "vhd" });
+      store.steps.push({ kind: "flush" });
+      const from = store.steps.length;
+      const before = await contentOf(afterCut(store.steps, from), behind);
+      await whole(disk, (image) => image.setParent!(next));
+      await disk.close();
+      over = next !== undefined;
+      const after = await contentOf(afterCut(store.steps, store.steps.length), behind);
+      if (over !== before.startsWith("true")) expect(after === before, name).toBe(false);
+      const uniform = randomFrom(seed);
+      for (let count = from; count <= store.steps.length; count++) {
+        for (const torn of [undefined, uniform]) {
+          const left = afterCut(store.steps, count, torn);
+          const where = `${name}, program ${seed}, ${count - from} of ${store.steps.length - from} steps${torn ? ", torn" : ""}`;
+          const found = await contentOf(left, behind);
+          expect([before, after].includes(found), where).toBe(true);
+          const report = run(vhd.check!(left)) as CheckReport;
+          expect([where, report.problems.filter(({ kind }) => kind !== "leak" && kind !== "copy")]).toEqual([
+            where,
+            [],
+          ]);
+          const repaired = run(vhd.repair!(left, "all")) as CheckReport;
+          expect([where, repaired.problems, repaired.leaks]).toEqual([where, [], 0]);
+          expect((await contentOf(left, behind)) === found, where).toBe(true);
+          cuts++;
+        }
+      }
+      disk = over ? await openChild(store, behind) : await openDisk(store, { format: "vhd" });
+    }
+  }
+  console.log(`parents: ${cuts} cuts`);
+  expect(cuts).toBeGreaterThan(50);
+});
+
 test.each(["dynamic", "differencing"])("power may be lost at any step of a %s disk's life", TIMEOUT, async (kind) => {
   const parent = kind === "differencing" ? await parentStore() : null;
   let cuts = 0;

@@ -2,13 +2,15 @@ import { expect, test } from "vitest";
 import type { Block } from "../../../src/core/block.ts";
 import { run } from "../../../src/core/flow.ts";
 import type { CheckReport } from "../../../src/core/format.ts";
+import { SegmentList } from "../../../src/core/segments.ts";
 import { discard, flush, readBytes, writeBytes, writeZeroes } from "../../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../../src/host/block/open.ts";
-import { checkVhdx } from "../../../src/host/format/vhdx/check.ts";
+import { checkVhdx, repairVhdx } from "../../../src/host/format/vhdx/check.ts";
 import type { MemoryStore } from "../../../src/host/store/memory.ts";
 import { afterCut, RecordingStore } from "../../support/power.ts";
 import { Random } from "../../support/random.ts";
-import { randomFrom } from "../../support/stores.ts";
+import { contentOf, randomFrom } from "../../support/stores.ts";
+import { tier } from "../../support/tier.ts";
 
 const MiB = 2 ** 20;
 const SECTOR = 512;
@@ -135,6 +137,73 @@ async function judge(
     expect([what, (run(checkVhdx(left)) as CheckReport).corruptions]).toEqual([what, 0]);
   }
 }
+
+/** Damage that a repair mends: copies of the header and the region table; space at the end that nothing uses. */
+const DAMAGE: [string, (bytes: Uint8Array) => Uint8Array][] = [
+  ["the first header", (bytes) => flipped(bytes, 65536 + 200)],
+  ["the second header", (bytes) => flipped(bytes, 131072 + 200)],
+  ["the first region table", (bytes) => flipped(bytes, 196608 + 200)],
+  ["the second region table", (bytes) => flipped(bytes, 262144 + 200)],
+  ["a header and the other region table", (bytes) => flipped(flipped(bytes, 65536 + 200), 262144 + 200)],
+  ["space at the end", (bytes) => new Uint8Array(Buffer.concat([bytes, new Uint8Array(2 * MiB)]))],
+];
+
+function flipped(bytes: Uint8Array, at: number): Uint8Array {
+  const copy = bytes.slice();
+  copy[at] ^= 1;
+  return copy;
+}
+
+test("a repair may be interrupted at any write, and made again", async () => {
+  const made = new RecordingStore();
+  const size = 8 * MiB;
+  const disk = await createDisk(made, { format: "vhdx", size, blockSize: MiB });
+  for (const block of [0, 3, 7]) await writeBytes(disk, block * MiB, new Uint8Array(4096).fill(block + 1));
+  await disk.close();
+  // Once closed, and once with a log that is to be replayed.
+  const writing = await openDisk(made);
+  await writeBytes(writing, 5 * MiB, new Uint8Array(4096).fill(6));
+  await flush(writing);
+  const dirty = contentOf(afterCut(made.steps, made.steps.length));
+  await writing.close();
+  const clean = contentOf(made);
+  let cuts = 0;
+  for (const [state, start] of [
+    ["closed", clean],
+    ["with a log", dirty],
+  ] as const) {
+    for (const [name, damage] of tier(state === "closed" ? DAMAGE : DAMAGE.slice(4), DAMAGE)) {
+      const store = new RecordingStore();
+      const bytes = damage(start);
+      store.writev(0, bytes, SegmentList.of(0, bytes.length));
+      store.flush();
+      const from = store.steps.length;
+      run(repairVhdx(store, "all"));
+      for (let count = from; count <= store.steps.length; count++) {
+        for (const torn of tier(
+          [undefined, randomFrom(count)],
+          [undefined, randomFrom(count), randomFrom(count + 50)],
+        )) {
+          const left = afterCut(store.steps, count, torn);
+          const where = `${state}, ${name}, ${count - from} of ${store.steps.length - from} steps${torn ? ", torn" : ""}`;
+          const view = await openDisk(left, { format: "vhdx", readOnly: true });
+          for (const block of [0, 3, 5, 7]) {
+            expect([
+              where,
+              block,
+              (await readBytes(view, block * MiB, 4096)).every((byte) => byte === block + 1),
+            ]).toEqual([where, block, true]);
+          }
+          const report = run(repairVhdx(left, "all")) as CheckReport;
+          expect([where, report.problems, report.leaks]).toEqual([where, [], 0]);
+          cuts++;
+        }
+      }
+    }
+  }
+  console.log(`repairs: ${cuts} cuts`);
+  expect(cuts).toBeGreaterThan(100);
+});
 
 /** The nightly run takes its time. */
 const PROGRAMS = process.env.PARAVANE_NIGHTLY ? 100 : 4;

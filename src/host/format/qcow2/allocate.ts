@@ -49,6 +49,7 @@ export function* ownTable(volume: Volume, index: number): Flow<number> {
     const { position } = yield* take(volume, 1);
     yield* fillZeros(volume, position, clusterBytes, store);
     yield* tables.setL1(index, BigInt(position) | ALONE, true);
+    volume.overlaps.addTable(position);
     return position;
   }
   volume.checkTable(index, old);
@@ -63,6 +64,8 @@ export function* ownTable(volume: Volume, index: number): Flow<number> {
   yield* write(store, position, bytes);
   volume.grown();
   yield* tables.setL1(index, BigInt(position) | ALONE, true);
+  volume.overlaps.addTable(position);
+  volume.overlaps.removeTable(old);
   volume.retire(old, 1);
   return position;
 }
@@ -152,6 +155,8 @@ function* fillMixed(volume: Volume, position: number, guest: number, from: numbe
 /** A cluster that is ours, but not (all) in use: preallocated zeros, subclusters that are not stored. */
 function* fillOwn(volume: Volume, at: Place, entry: bigint, bits: bigint, from: number, length: number): Flow {
   const host = Number(entry & OFFSET);
+  const refused = volume.overlaps.refusal("guest data", host, volume.clusterBytes);
+  if (refused) throw refused;
   if (!volume.extended) {
     yield* fillZeros(volume, host, volume.clusterBytes);
     yield* volume.tables.setL2(at.index, at.table, at.slot, 1, () => ({ entry: entry & ~ZERO }));

@@ -4,10 +4,11 @@ import type { CheckReport, Problem } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { Incompatible, l1Entries } from "./header.ts";
 import { getWide, offsetOf, read, viewOf } from "./io.ts";
+import { mend } from "./mend.ts";
 import { openQcow2 } from "./open.ts";
 import { publish } from "./publish.ts";
 import { getCount } from "./refcount.ts";
-import { Counts, countAll, readL1, type Walk } from "./references.ts";
+import { bitmapTables, Counts, countAll, readL1, type Walk } from "./references.ts";
 import type { Volume } from "./volume.ts";
 
 const MAX_PROBLEMS = 100;
@@ -43,8 +44,8 @@ export function* checkQcow2(store: Store): Flow<CheckReport> {
     problem: (structure, offset, what) => note("structure", structure, offset, what),
   };
   yield* countAll(walk, l1, snapshots);
-  const blocks = yield* countRefcounts(walk, volume);
-  refuseOverlaps(walk, volume, blocks);
+  const blocks = yield* countRefcounts(walk, volume, note);
+  yield* refuseOverlaps(walk, volume, blocks);
   report.imageEndOffset = yield* compareCounts(walk, volume, blocks, note);
   yield* checkFlags(volume, blocks, note, report);
   for (const [cluster] of walk.counts.entries()) {
@@ -54,29 +55,27 @@ export function* checkQcow2(store: Store): Flow<CheckReport> {
 }
 
 /**
- * Frees what is leaked; with "all", also makes counts and flags agree with the references. One write of the header makes
- * it current. @throws ParavaneError CORRUPT when a structure is bad, which nothing here can mend
+ * Frees what is leaked; with "all", also makes counts and flags agree with the references, and first mends what points
+ * nowhere: what was lost reads as zeros. The counts become current with one write of the header.
+ * @throws ParavaneError CORRUPT when a structure is bad, and is not to be or cannot be mended
  */
 export function* repairQcow2(store: Store, what: "leaks" | "all"): Flow<CheckReport> {
-  const report = yield* checkQcow2(store);
-  const { volume } = yield* openQcow2(store, { readOnly: true, metadataOnly: true });
-  const { size, l1Position, l1Size, incompatible } = volume.header;
+  const before = yield* checkQcow2(store);
+  const all = what === "all";
+  let { volume } = yield* openQcow2(store, { readOnly: true, metadataOnly: true });
+  const { incompatible } = volume.header;
   // Of an image that was not closed nobody expects that its counts are right.
-  const mend = what === "all" || (incompatible & Incompatible.Dirty) !== 0n;
-  const clear = incompatible & (Incompatible.Dirty | (what === "all" ? Incompatible.Corrupt : 0n));
-  if (report.leaks === 0 && report.corruptions === 0 && clear === 0n) return report;
-  const bad = report.problems.find(({ kind }) => kind === "structure" || (!mend && kind === "count"));
-  if (bad || (report.corruptions > MAX_PROBLEMS && !mend)) {
-    throw new ParavaneError(
-      "CORRUPT",
-      `the image is damaged beyond this repair: the ${bad?.structure} ${bad?.message}`,
-      {
-        file: store.name,
-        structure: bad?.structure,
-        offset: bad?.offset,
-      },
-    );
+  const recount = all || (incompatible & Incompatible.Dirty) !== 0n;
+  const clear = incompatible & (Incompatible.Dirty | (all ? Incompatible.Corrupt : 0n));
+  if (before.leaks === 0 && before.corruptions === 0 && clear === 0n) return before;
+  const bad = before.problems.find(({ kind }) => kind === "structure" || (!recount && kind === "count"));
+  if (!all && bad) throw beyond(store, bad);
+  if (!recount && before.corruptions > MAX_PROBLEMS) throw beyond(store, before.problems[0]);
+  if (bad || before.corruptions > MAX_PROBLEMS) {
+    yield* mend(volume);
+    volume = (yield* openQcow2(store, { readOnly: true, metadataOnly: true })).volume;
   }
+  const { size, l1Position, l1Size } = volume.header;
   yield* publish(volume, {
     size,
     l1: { position: l1Position, size: l1Size, entries: Math.max(l1Size, l1Entries(volume.header)) },
@@ -87,12 +86,19 @@ export function* repairQcow2(store: Store, what: "leaks" | "all"): Flow<CheckRep
   return yield* checkQcow2(store);
 }
 
+function beyond(store: Store, { structure, offset, message }: Problem): ParavaneError {
+  const what = `the image is damaged beyond this repair: the ${structure} ${message}`;
+  const hint = "Mend what can be: paravane img check -r all";
+  return new ParavaneError("CORRUPT", what, { file: store.name, structure, offset }, { hint });
+}
+
 type Note = (kind: Problem["kind"], structure: string, offset: number, message: string) => void;
 
 /** Counts the refcount table and its blocks; store positions of the usable ones, by table index. */
 function* countRefcounts(
-  { store, header, counts, problem }: Walk,
+  { store, header, counts }: Walk,
   { clusterBytes }: Volume,
+  note: Note,
 ): Flow<Map<number, number>> {
   const { refcountPosition, refcountClusters } = header;
   counts.addRange(refcountPosition / clusterBytes, refcountClusters);
@@ -106,9 +112,10 @@ function* countRefcounts(
     if (block === 0) continue;
     const at = refcountPosition + i * 8;
     if (block % clusterBytes !== 0 || block < clusterBytes || block + clusterBytes > end) {
-      problem("refcount table", at, `entry ${i} points at byte ${block}, where no block can be`);
-    } else if (seen.has(block)) problem("refcount table", at, `entry ${i} points to a block that another has`);
-    else {
+      note("count", "refcount table", at, `entry ${i} points at byte ${block}, where no block can be`);
+    } else if (seen.has(block)) {
+      note("count", "refcount table", at, `entry ${i} points to a block that another has`);
+    } else {
       seen.add(block);
       blocks.set(i, block);
       counts.add(block / clusterBytes);
@@ -118,7 +125,8 @@ function* countRefcounts(
 }
 
 /** Metadata belongs to one owner, but for L2 tables, which snapshots share. */
-function refuseOverlaps({ counts, tables, problem, header }: Walk, volume: Volume, blocks: Map<number, number>): void {
+function* refuseOverlaps(walk: Walk, volume: Volume, blocks: Map<number, number>): Flow {
+  const { counts, tables, problem, header, store } = walk;
   const { clusterBytes, l1, snapshots } = volume;
   const single = (structure: string, position: number, bytes: number) => {
     for (let at = position; at < position + bytes; at += clusterBytes) {
@@ -131,6 +139,9 @@ function refuseOverlaps({ counts, tables, problem, header }: Walk, volume: Volum
   for (const block of blocks.values()) single("refcount block", block, 1);
   if (snapshots.length > 0) single("snapshot table", header.snapshotPosition, 1);
   for (const { id, l1Position, l1Size } of snapshots) single(`L1 table of snapshot ${id}`, l1Position, l1Size * 8);
+  for (const { position, bytes } of yield* bitmapTables({ store, header, problem: () => {} })) {
+    single("bitmap", position, bytes);
+  }
   for (const [cluster, times] of tables.entries()) {
     if (counts.get(cluster) !== times)
       problem("L2 table", cluster * clusterBytes, "has something else in the same place");

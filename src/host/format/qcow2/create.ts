@@ -2,6 +2,7 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import type { CreateOptions, Measure } from "../../../core/format.ts";
 import { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
+import { entryBytes } from "./bitmap-directory.ts";
 import { Extension, Field, Incompatible, MAGIC, V2_LENGTH } from "./header.ts";
 import { type ExtensionEntry, extensionBytes, putExtensions } from "./header-area.ts";
 import { setWide, viewOf, write } from "./io.ts";
@@ -147,12 +148,12 @@ function* occupy(store: Store, how: Plan["preallocation"], position: number, len
 
 /** As `Format.measure`; the tables for all of the disk are counted, however little of it is stored, as QEMU does. */
 export function measureQcow2(options: CreateOptions): Measure {
-  const { size, clusterBits, refcountOrder, incompatible } = plan(options);
+  const { size, clusterBits, refcountOrder, incompatible, v3 } = plan(options);
   const cluster = 2 ** clusterBits;
-  const entryBytes = incompatible & Incompatible.ExtendedL2 ? 16 : 8;
+  const l2Entry = incompatible & Incompatible.ExtendedL2 ? 16 : 8;
   const up = (value: number, unit: number) => Math.ceil(value / unit) * unit;
   const clusters = Math.ceil(size / cluster);
-  const l2 = up(clusters, cluster / entryBytes) * entryBytes;
+  const l2 = up(clusters, cluster / l2Entry) * l2Entry;
   const l1 = up(l2 / cluster, cluster / 8) * 8;
   const counted = 1 + (l1 + l2) / cluster + clusters;
   const perBlock = (cluster * 8) / 2 ** refcountOrder;
@@ -165,5 +166,18 @@ export function measureQcow2(options: CreateOptions): Measure {
   }
   const metadata = cluster + l1 + l2 + (blocks + table) * cluster;
   const external = incompatible & Incompatible.DataFile;
-  return { unit: cluster, bytes: (units) => metadata + (external ? 0 : units * cluster) };
+  const measure: Measure = { unit: cluster, bytes: (units) => metadata + (external ? 0 : units * cluster) };
+  if (!v3) return measure;
+  // As if each bitmap had all of its data, as QEMU does.
+  const bitmaps: Measure["bitmaps"] = (list) => {
+    const directory = list.reduce((sum, { name }) => sum + entryBytes(new TextEncoder().encode(name).length), 0);
+    return list.reduce(
+      (sum, { granularity }) => {
+        const data = Math.ceil(Math.ceil(Math.ceil(size / granularity) / 8) / cluster);
+        return sum + data * cluster + up(data * 8, cluster);
+      },
+      up(directory, cluster),
+    );
+  };
+  return { ...measure, bitmaps };
 }

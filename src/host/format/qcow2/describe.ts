@@ -1,8 +1,13 @@
+import type { BitmapInfo } from "../../../core/format.ts";
 import { Autoclear, Compatible, Incompatible } from "./header.ts";
 import type { Volume } from "./volume.ts";
 
 /** As `Image.describe`. */
-export function describe({ header, snapshots }: Volume, size: number): Record<string, unknown> {
+export function describe(
+  { header, snapshots }: Volume,
+  size: number,
+  bitmaps: readonly BitmapInfo[],
+): Record<string, unknown> {
   const v3 = header.version > 2;
   const bit = (feature: bigint) => (header.incompatible & feature) !== 0n;
   return {
@@ -24,7 +29,6 @@ export function describe({ header, snapshots }: Volume, size: number): Record<st
             diskSize: diskSize ?? header.size,
           })),
         }),
-    bitmaps: header.bitmaps?.count ?? 0,
     // As qemu-img info names them.
     formatSpecific: {
       type: "qcow2",
@@ -35,6 +39,7 @@ export function describe({ header, snapshots }: Volume, size: number): Record<st
         ...(v3
           ? {
               "lazy-refcounts": (header.compatible & Compatible.LazyRefcounts) !== 0n,
+              ...(bitmaps.length > 0 && { bitmaps: bitmaps.map(bitmapFacts) }),
               corrupt: bit(Incompatible.Corrupt),
               "extended-l2": bit(Incompatible.ExtendedL2),
             }
@@ -45,4 +50,8 @@ export function describe({ header, snapshots }: Volume, size: number): Record<st
       },
     },
   };
+}
+
+function bitmapFacts({ name, granularity, recording, inconsistent }: BitmapInfo) {
+  return { flags: [...(inconsistent ? ["in-use"] : []), ...(recording ? ["auto"] : [])], name, granularity };
 }

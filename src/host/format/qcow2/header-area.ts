@@ -3,7 +3,7 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { Extension, Field, type Header, SECTOR } from "./header.ts";
-import { setWide, viewOf, write } from "./io.ts";
+import { getWide, setWide, viewOf, write } from "./io.ts";
 
 export type ExtensionEntry = [type: number, data: Uint8Array];
 
@@ -37,6 +37,23 @@ export function extensionsOf(bytes: Uint8Array, header: Header): ExtensionEntry[
   return list;
 }
 
+/** Byte of the data of the first extension of that type, if there is one. @param bytes the header's cluster */
+export function extensionPosition(bytes: Uint8Array, header: Header, wanted: number): number | undefined {
+  let at = header.length;
+  for (const type of header.extensions) {
+    if (type === wanted) return at + 8;
+    at += 8 + Math.ceil(viewOf(bytes).getUint32(at + 4) / 8) * 8;
+  }
+  return undefined;
+}
+
+/** The parent's name as it stands in the header's cluster. */
+export function nameOf(bytes: Uint8Array): Uint8Array | undefined {
+  const position = getWide(viewOf(bytes), Field.BackingOffset);
+  const length = viewOf(bytes).getUint32(Field.BackingSize);
+  return position === 0 || length === 0 ? undefined : bytes.slice(position, position + length);
+}
+
 /**
  * Replaces extensions and the parent's name so that a power cut leaves the old ones or the new: one write of the first
  * sector changes over. So whatever says something of the image has to fit there, all but the name; feature names, which are
@@ -58,7 +75,7 @@ export function* replaceArea(
   const old = [viewOf(bytes).getUint32(Field.BackingOffset + 4), viewOf(bytes).getUint32(Field.BackingSize)];
   const place = placeName(end, extensionBytes(courtesy), old, name?.length ?? 0, cluster);
   if (end > SECTOR || !place) {
-    throw new ParavaneError("UNSUPPORTED", "the header has no room to name that parent safely", { file: store.name });
+    throw new ParavaneError("UNSUPPORTED", "the header has no room for that", { file: store.name });
   }
   const sector = new Uint8Array(SECTOR);
   sector.set(bytes.subarray(0, header.length));

@@ -1,14 +1,17 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { Image, NewParent, Packing, ParentReference, Snapshots } from "../../../core/format.ts";
+import type { AmendOptions, Image, NewParent, Packing, ParentReference, Snapshots } from "../../../core/format.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import type { CoreMapper } from "../../../wasm/map.ts";
 import { allocate, zero } from "./allocate.ts";
+import { amend } from "./amend.ts";
+import { Bitmaps } from "./bitmaps.ts";
 import { describe } from "./describe.ts";
 import { Autoclear, Compatible, Field, Incompatible, SECTOR } from "./header.ts";
 import { viewOf, write } from "./io.ts";
+import { isOverlap } from "./overlap.ts";
 import { writePacked } from "./pack.ts";
 import { parentOf, setParent } from "./parent.ts";
 import { type NextState, publish } from "./publish.ts";
@@ -33,12 +36,14 @@ export class Qcow2Image implements Image {
     apply: (idOrName) => applySnapshot(this, idOrName),
     delete: (idOrName) => deleteSnapshot(this, idOrName),
   };
+  readonly bitmaps: Bitmaps;
   #volume: Volume;
   /** The volume anew, after all of it was written in another way. */
   readonly #reopen: () => Flow<Volume>;
   readonly #writable: boolean;
   #size: number;
   #begun = false;
+  #refusal: ParavaneError | undefined;
 
   constructor(volume: Volume, size: number, writable: boolean, reopen: () => Flow<Volume>) {
     this.#volume = volume;
@@ -46,6 +51,7 @@ export class Qcow2Image implements Image {
     this.#reopen = reopen;
     this.#size = size;
     this.zeroUnit = volume.unitBytes;
+    this.bitmaps = new Bitmaps(this);
     if (volume.data) {
       this.data = volume.data;
       return;
@@ -53,7 +59,10 @@ export class Qcow2Image implements Image {
     const unit = volume.clusterBytes;
     const zstd = volume.header.compression === "zstd";
     this.packing = zstd ? { unit, codec: "zstd" } : { unit, codec: "deflate", windowBits: WINDOW_BITS };
-    this.writePacked = (offset, packed) => writePacked(this.#volume, offset, packed);
+    this.writePacked = (offset, packed) => {
+      this.bitmaps.touch(offset, unit);
+      return this.#judged(writePacked(this.#volume, offset, packed));
+    };
   }
 
   get size(): number {
@@ -85,11 +94,43 @@ export class Qcow2Image implements Image {
   }
 
   *allocate(offset: number, length: number): Flow {
-    yield* allocate(this.#volume, offset, length);
+    if (this.#refusal) throw this.#refusal;
+    yield* this.#judged(allocate(this.#volume, offset, length));
   }
 
   *zero(offset: number, length: number): Flow<number> {
-    return yield* zero(this.#volume, offset, length);
+    if (this.#refusal) throw this.#refusal;
+    return yield* this.#judged(zero(this.#volume, offset, length));
+  }
+
+  guard(position: number, length: number): ParavaneError | null {
+    return this.data ? null : this.#volume.overlaps.refusal("guest data", position, length);
+  }
+
+  get refusal(): ParavaneError | undefined {
+    return this.#refusal;
+  }
+
+  /** "The corrupt bit": whoever opens the image next does not write it before it was repaired. */
+  *condemn(cause: ParavaneError): Flow {
+    if (this.#refusal) return;
+    const { header, store } = this.#volume;
+    this.#refusal = cause;
+    // Version 2 has no such bit.
+    if (header.version < 3) return;
+    header.incompatible |= Incompatible.Corrupt;
+    yield* this.#writeIncompatible();
+    yield* wait(store.flush());
+  }
+
+  /** Work that may find that it would write over metadata. */
+  *#judged<T>(work: Flow<T>): Flow<T> {
+    try {
+      return yield* work;
+    } catch (thrown) {
+      if (isOverlap(thrown)) yield* this.condemn(thrown);
+      throw thrown;
+    }
   }
 
   *unpack(offset: number, memory: Uint8Array, segments: SegmentList): Flow {
@@ -118,7 +159,7 @@ export class Qcow2Image implements Image {
   }
 
   *stage(): Flow {
-    yield* this.#volume.stage();
+    yield* this.#judged(this.#volume.stage());
   }
   *sync(): Flow {
     yield* this.#volume.tables.sync();
@@ -138,7 +179,7 @@ export class Qcow2Image implements Image {
     if (header.incompatible & Incompatible.Dirty) {
       yield* this.move({ ...this.state, miscounted: true, clear: Incompatible.Dirty });
     }
-    const kept = header.autoclear & Autoclear.RawDataFile;
+    const kept = header.autoclear & (Autoclear.RawDataFile | (header.bitmaps ? Autoclear.Bitmaps : 0n));
     if (header.autoclear !== kept) {
       const bytes = new Uint8Array(8);
       viewOf(bytes).setBigUint64(0, kept);
@@ -153,31 +194,57 @@ export class Qcow2Image implements Image {
       if (file.size < whole) yield* wait(file.resize(whole));
     }
     this.#volume.grown();
+    yield* this.#volume.survey();
+    yield* this.bitmaps.begin();
     if (header.compatible & Compatible.LazyRefcounts) yield* this.#markDirty(true);
     this.#begun = true;
   }
 
   *finish(): Flow {
-    if (!this.#volume.lazy) return;
+    if (!this.#begun || this.#refusal) return;
     yield* this.settle();
-    yield* this.#markDirty(false);
+    yield* this.bitmaps.finish();
+    if (this.#volume.lazy) yield* this.#markDirty(false);
     this.#begun = false;
   }
 
   *#markDirty(dirty: boolean): Flow {
     const { header, store } = this.#volume;
     header.incompatible = (header.incompatible & ~Incompatible.Dirty) | (dirty ? Incompatible.Dirty : 0n);
+    yield* this.#writeIncompatible();
+    yield* wait(store.flush());
+    this.#volume.lazy = dirty;
+  }
+
+  *#writeIncompatible(): Flow {
+    const { header, store } = this.#volume;
     const bytes = new Uint8Array(8);
     viewOf(bytes).setBigUint64(0, header.incompatible);
     yield* write(store, Field.Incompatible, bytes);
-    yield* wait(store.flush());
-    this.#volume.lazy = dirty;
   }
 
   // --- the whole image: nothing else is under way ------------------------------------------------------------------------
 
   *resize(size: number): Flow {
+    yield* this.settle();
+    if (size === 0 && this.bitmaps.any) {
+      const what = "the disk has bitmaps, which a disk of no bytes cannot have";
+      throw new ParavaneError("UNSUPPORTED", what, { file: this.#volume.store.name });
+    }
+    yield* this.bitmaps.takeAll();
     yield* resize(this, size);
+    yield* this.bitmaps.resized();
+  }
+
+  *amend(options: AmendOptions): Flow {
+    yield* this.#judged(amend(this, options));
+  }
+
+  /** Counts are written as they change from now on. */
+  *unlazy(): Flow {
+    if (!this.#volume.lazy) return;
+    yield* this.settle();
+    yield* this.#markDirty(false);
   }
 
   *setParent(parent: NewParent | undefined): Flow {
@@ -196,6 +263,7 @@ export class Qcow2Image implements Image {
       throw new ParavaneError("UNSUPPORTED", what, { file: store.name });
     }
     yield* this.settle();
+    this.bitmaps.touchAll();
     yield* this.move({ ...this.state, l1: { position: 0, size: 0, entries: header.l1Size } });
     yield* this.compact();
     if (data) yield* wait(data.resize(0));
@@ -205,7 +273,7 @@ export class Qcow2Image implements Image {
   /** Makes all that was written so far durable, counts included. */
   *settle(): Flow {
     yield* this.begin();
-    yield* this.#volume.settle();
+    yield* this.#judged(this.#volume.settle());
   }
 
   /** Moves the tables to the front of the file, where there is room, and cuts off what is free at its end. */
@@ -236,6 +304,7 @@ export class Qcow2Image implements Image {
     this.#volume.backing = backing;
     this.#volume.lazy = lazy;
     this.#size = this.#volume.header.size;
+    if (this.#begun) yield* this.#volume.survey();
   }
 
   /** For the operations on whole images beside this file. */
@@ -244,6 +313,6 @@ export class Qcow2Image implements Image {
   }
 
   describe(): Record<string, unknown> {
-    return describe(this.#volume, this.size);
+    return describe(this.#volume, this.size, this.bitmaps.list());
   }
 }

@@ -2,9 +2,9 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { Autoclear, Incompatible, parseClusterBits, parseHeader, SECTOR } from "./header.ts";
+import { Incompatible, parseClusterBits, parseHeader, SECTOR } from "./header.ts";
 import { Qcow2Image } from "./image.ts";
-import { read, unsupported } from "./io.ts";
+import { read } from "./io.ts";
 import { findSnapshot, readSnapshots } from "./snapshot-table.ts";
 import { Volume, type VolumeOptions } from "./volume.ts";
 
@@ -41,7 +41,9 @@ export function* openQcow2(store: Store, options: Qcow2OpenOptions): Flow<Qcow2I
     return new Volume(store, data, again, yield* readSnapshots(store, again), volumeOptions);
   };
   const volume = new Volume(store, data, header, snapshots, volumeOptions);
-  return new Qcow2Image(volume, shown.size, writable, reopen);
+  const image = new Qcow2Image(volume, shown.size, writable, reopen);
+  yield* image.bitmaps.open(metadataOnly ? undefined : rest.onWarning);
+  return image;
 }
 
 function* readHeader(store: Store) {
@@ -59,10 +61,6 @@ function refuseWriting(store: Store, header: ReturnType<typeof parseHeader>): vo
         hint: "Open it read-only, or repair it with a check",
       },
     );
-  }
-  if (header.autoclear & Autoclear.Bitmaps && header.bitmaps) {
-    const hint = "Open it read-only, or remove them with qemu-img bitmap --remove";
-    throw unsupported(store, "the image has persistent bitmaps, which writing here would not keep up to date", hint);
   }
 }
 

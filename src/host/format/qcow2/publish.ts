@@ -26,6 +26,8 @@ export interface NextState {
   clear?: bigint;
   /** The refcounts are wrong, so that only what lies past the end of the file is known to be free. */
   miscounted?: boolean;
+  /** log2 of the bits of a refcount, where that changes. */
+  refcountOrder?: number;
   /** Cuts the file off after the last cluster in use. */
   cut?: boolean;
 }
@@ -79,7 +81,8 @@ export function* publish(volume: Volume, state: NextState): Flow {
   const snapshots = buildSnapshots(state.snapshots, header.size);
   const snapshotPosition = snapshots.length > 0 ? place(snapshots.length) : 0;
   if (snapshots.length > 0) yield* write(store, snapshotPosition, snapshots);
-  const refcounts = yield* writeRefcounts(store, header, counts, place);
+  const refcountOrder = state.refcountOrder ?? header.refcountOrder;
+  const refcounts = yield* writeRefcounts(store, { ...header, refcountOrder }, counts, place);
   if (store.size % cluster !== 0) yield* wait(store.resize(Math.ceil(store.size / cluster) * cluster));
   yield* wait(store.flush());
 
@@ -96,6 +99,7 @@ export function* publish(volume: Volume, state: NextState): Flow {
   if (header.version > 2) {
     const kept = view.getBigUint64(Field.Incompatible) & ~(state.clear ?? 0n);
     view.setBigUint64(Field.Incompatible, kept);
+    view.setUint32(Field.RefcountOrder, refcountOrder);
   }
   yield* write(store, 0, head);
   yield* wait(store.flush());

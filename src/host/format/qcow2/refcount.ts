@@ -6,6 +6,7 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { Field, type Header, MAX_REFCOUNT_TABLE_BYTES } from "./header.ts";
 import { corrupt, getWide, read, setWide, viewOf, write } from "./io.ts";
+import { type Overlaps, overlap } from "./overlap.ts";
 import { Space } from "./space.ts";
 
 /** Pages of counts kept in memory; each has at most 4 KiB. */
@@ -61,17 +62,15 @@ export class Refcounts {
   readonly #perPage: number;
   /** Store positions of the blocks; 0 where there is none. Null until it is needed. */
   #table: Float64Array | null = null;
-  /** The clusters that are blocks. */
-  readonly #isBlock = new Set<number>();
+  readonly #overlaps: Overlaps;
   /** By first cluster / #perPage; the least recently used first. */
   readonly #pages = new Map<number, Page>();
   /** No cluster below is free. */
   #hint = 0;
-  /** Known metadata that is never given away, whatever its count says: cluster ranges [first, end) and a name. */
-  guarded: { first: number; end: number; structure: string }[] = [];
 
-  constructor(store: Store, header: Header) {
+  constructor(store: Store, header: Header, overlaps: Overlaps) {
     this.#store = store;
+    this.#overlaps = overlaps;
     this.#header = header;
     this.#clusterBytes = 2 ** header.clusterBits;
     this.#pageBytes = Math.min(this.#clusterBytes, PAGE_BYTES);
@@ -98,10 +97,10 @@ export class Refcounts {
         const at = refcountPosition + i * 8;
         throw corrupt(this.#store, "refcount table", at, `entry ${i} points at byte ${block}, where no block can be`);
       }
-      if (block !== 0 && this.#isBlock.has(block / this.#clusterBytes)) {
+      if (block !== 0 && this.#overlaps.blocks.has(block / this.#clusterBytes)) {
         throw corrupt(this.#store, "refcount table", refcountPosition + i * 8, `has the block at byte ${block} twice`);
       }
-      if (block !== 0) this.#isBlock.add(block / this.#clusterBytes);
+      if (block !== 0) this.#overlaps.blocks.add(block / this.#clusterBytes);
       table[i] = block;
     }
     this.#table = table;
@@ -126,7 +125,7 @@ export class Refcounts {
         if (getCount(block, i, refcountOrder) !== 0) space.add(index * this.perBlock + i);
       }
     }
-    for (const { first, end } of this.guarded) space.addRange(first, end);
+    for (const { first, end } of this.#overlaps.ranges) space.addRange(first, end);
     return space;
   }
 
@@ -153,6 +152,8 @@ export class Refcounts {
         const at = cluster * this.#clusterBytes;
         throw corrupt(this.#store, "refcount block", at, `says that cluster ${cluster}, which was in use, is free`);
       }
+      const kept = value === 1 ? this.#overlaps.find(cluster, 1) : undefined;
+      if (kept !== undefined) throw overlap(this.#store, kept, cluster * this.#clusterBytes, "a cluster to be freed");
       setCount(page.bytes, index, refcountOrder, value - 1);
       page.dirty = true;
       if (value === 1 && cluster < this.#hint) this.#hint = cluster;
@@ -190,6 +191,8 @@ export class Refcounts {
   }
 
   *#writePage(page: Page): Flow {
+    const refused = this.#overlaps.refusal("a refcount block", page.position, page.bytes.length, "refcount block");
+    if (refused) throw refused;
     yield* write(this.#store, page.position, page.bytes);
     page.dirty = false;
   }
@@ -224,21 +227,11 @@ export class Refcounts {
     return page;
   }
 
+  /** Clusters that are counted as free must not be metadata. @throws CORRUPT, an overlap */
   #guard(first: number, count: number): void {
-    for (let cluster = first; cluster < first + count; cluster++) {
-      if (!this.#isBlock.has(cluster)) continue;
-      throw corrupt(this.#store, "refcount block", cluster * this.#clusterBytes, "says that itself is free");
-    }
-    for (const range of this.guarded) {
-      if (first >= range.end || first + count <= range.first) continue;
-      const at = range.first * this.#clusterBytes;
-      throw corrupt(
-        this.#store,
-        "refcount block",
-        at,
-        `says that the ${range.structure} is free; run a check with repair`,
-      );
-    }
+    const structure = this.#overlaps.find(first, count);
+    if (structure === undefined) return;
+    throw overlap(this.#store, structure, first * this.#clusterBytes, "a new cluster, which is counted as free,");
   }
 
   /** A block for counts that have none yet. It lies in the first cluster that it counts, which is free like the rest. */
@@ -259,7 +252,7 @@ export class Refcounts {
     setWide(viewOf(entry), 0, first * this.#clusterBytes);
     yield* write(this.#store, this.#header.refcountPosition + index * 8, entry);
     table[index] = first * this.#clusterBytes;
-    this.#isBlock.add(first);
+    this.#overlaps.blocks.add(first);
   }
 
   /** A larger table, after what the present one can count, with the blocks that count it; then the header is switched. */
@@ -284,7 +277,7 @@ export class Refcounts {
     table.set(old);
     for (let i = 0; i < blocks; i++) {
       table[old.length + i] = (first + i) * this.#clusterBytes;
-      this.#isBlock.add(first + i);
+      this.#overlaps.blocks.add(first + i);
       const block = new Uint8Array(this.#clusterBytes);
       const used = Math.min(this.perBlock, blocks + clusters - i * this.perBlock);
       for (let c = 0; c < used; c++) setCount(block, c, refcountOrder, 1);
@@ -303,12 +296,8 @@ export class Refcounts {
     this.#header.refcountPosition = position;
     this.#header.refcountClusters = clusters;
     this.#table = table;
-    this.guarded = this.guarded.filter(({ structure }) => structure !== REFCOUNT_TABLE);
-    this.guarded.push({
-      first: position / this.#clusterBytes,
-      end: position / this.#clusterBytes + clusters,
-      structure: REFCOUNT_TABLE,
-    });
+    this.#overlaps.remove(REFCOUNT_TABLE);
+    this.#overlaps.add(REFCOUNT_TABLE, position, clusters * this.#clusterBytes);
     yield* this.release(refcountPosition / this.#clusterBytes, refcountClusters);
   }
 }

@@ -1,9 +1,10 @@
 // Who refers to which host cluster: what the refcounts ought to be.
 import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
+import { MAX_DIRECTORY, parseDirectory } from "./bitmap-directory.ts";
 import { packedPlace } from "./compressed.ts";
-import { type Header, Incompatible } from "./header.ts";
-import { getWide, offsetOf, read, viewOf } from "./io.ts";
+import { Autoclear, type Header, Incompatible } from "./header.ts";
+import { offsetOf, read, viewOf } from "./io.ts";
 import type { Snapshot } from "./snapshot-table.ts";
 
 const CHUNK = 16384;
@@ -131,35 +132,49 @@ function* countTable({ store, header, counts, problem }: Walk, table: number, en
 }
 
 /** Counts persistent bitmaps ("Bitmaps"): the directory, each one's table, and the clusters of its data. */
-export function* countBitmaps({ store, header, counts, problem }: Walk): Flow {
+export function* countBitmaps(walk: Walk): Flow {
+  const cluster = 2 ** walk.header.clusterBits;
+  for (const { position, bytes } of yield* bitmapTables(walk)) {
+    walk.counts.addRange(position / cluster, Math.ceil(bytes / cluster));
+  }
+}
+
+/** Every place that bitmaps take, whole clusters: the directory, the tables, the data. What points nowhere is left out. */
+export function* bitmapTables({
+  store,
+  header,
+  problem,
+}: Pick<Walk, "store" | "header" | "problem">): Flow<{ position: number; bytes: number }[]> {
   const { bitmaps, clusterBits } = header;
-  if (!bitmaps || (header.autoclear & 1n) === 0n) return;
+  const places: { position: number; bytes: number }[] = [];
+  if (!bitmaps || (header.autoclear & Autoclear.Bitmaps) === 0n) return places;
   const cluster = 2 ** clusterBits;
+  const end = Math.ceil(store.size / cluster) * cluster;
   const inside = (position: number, bytes: number) =>
-    position % cluster === 0 && position >= cluster && position + bytes <= store.size;
-  if (!inside(bitmaps.position, bitmaps.bytes) || bitmaps.bytes > 2 ** 26) {
-    problem("bitmap directory", bitmaps.position, "does not lie in the file");
-    return;
+    position % cluster === 0 && position >= cluster && position + bytes <= end;
+  if (!inside(bitmaps.position, bitmaps.bytes) || bitmaps.count === 0 || bitmaps.bytes > MAX_DIRECTORY) {
+    problem("bitmap directory", bitmaps.position, "does not lie in the file, or has an absurd size");
+    return places;
   }
-  counts.addRange(bitmaps.position / cluster, Math.ceil(bitmaps.bytes / cluster));
-  const directory = viewOf(yield* read(store, bitmaps.position, bitmaps.bytes));
-  let at = 0;
-  for (let i = 0; i < bitmaps.count && at + 24 <= bitmaps.bytes; i++) {
-    const table = getWide(directory, at);
-    const size = directory.getUint32(at + 8);
-    const length = 24 + directory.getUint16(at + 18) + directory.getUint32(at + 20);
-    if (!inside(table, size * 8)) problem("bitmap directory", bitmaps.position + at, `entry ${i} points nowhere`);
-    else {
-      counts.addRange(table / cluster, Math.ceil((size * 8) / cluster));
-      const entries = viewOf(yield* read(store, table, size * 8));
-      for (let e = 0; e < size; e++) {
-        const data = offsetOf(entries.getUint32(e * 8), entries.getUint32(e * 8 + 4));
-        if (data !== 0 && inside(data, 0)) counts.add(data / cluster);
-        else if (data !== 0) problem("bitmap table", table + e * 8, `entry ${e} points nowhere`);
-      }
+  places.push({ position: bitmaps.position, bytes: bitmaps.bytes });
+  const entries = parseDirectory(store, header, yield* read(store, bitmaps.position, bitmaps.bytes), problem);
+  for (const { name, table, entries: size } of entries) {
+    if (!inside(table, size * 8)) {
+      problem("bitmap directory", bitmaps.position, `puts the table of "${name}" at byte ${table}, where none can be`);
+      continue;
     }
-    at += Math.ceil(length / 8) * 8;
+    places.push({ position: table, bytes: size * 8 });
+    const view = viewOf(yield* read(store, table, size * 8));
+    for (let at = 0; at < size * 8; at += 8) {
+      const [high, low] = [view.getUint32(at), view.getUint32(at + 4)];
+      const data = offsetOf(high, low);
+      const reserved = high >>> 24 !== 0 || (low & 0x1fe) !== 0 || (data !== 0 && (low & 1) !== 0);
+      if (reserved || (data !== 0 && !inside(data, cluster))) {
+        problem("bitmap table", table + at, `entry ${at / 8} points nowhere, or has reserved bits`);
+      } else if (data !== 0) places.push({ position: data, bytes: cluster });
+    }
   }
+  return places;
 }
 
 /** Counts all but the refcount structures. */
@@ -179,6 +194,6 @@ export function* countAll(walk: Walk, l1: { position: number; size: number }, sn
 }
 
 /** Bytes of the table that these snapshots were read from. */
-function snapshotBytes(snapshots: readonly Snapshot[]): number {
+export function snapshotBytes(snapshots: readonly Snapshot[]): number {
   return snapshots.reduce((sum, { tableBytes }) => sum + tableBytes, 0);
 }

@@ -52,8 +52,13 @@ export function* createSnapshot(image: Qcow2Image, options: { name: string; date
   return listSnapshots(image)[snapshots.length];
 }
 
-/** Makes the disk what it was, size included; the snapshot stays. @throws ParavaneError NOT_FOUND, READ_ONLY */
+/** Makes the disk what it was, size included; the snapshot stays. @throws ParavaneError NOT_FOUND, READ_ONLY, UNSUPPORTED */
 export function* applySnapshot(image: Qcow2Image, idOrName: string): Flow {
+  if (image.bitmaps.any) {
+    const hint = "Remove them first: paravane img bitmap --remove-all";
+    const what = "the disk has dirty bitmaps, which would not be right any more";
+    throw new ParavaneError("UNSUPPORTED", what, { file: image.volume.store.name }, { hint });
+  }
   yield* settle(image);
   const { header, snapshots, store } = image.volume;
   const { l1Position, l1Size, diskSize = header.size } = findSnapshot(store, snapshots, idOrName);

@@ -7,7 +7,9 @@ import type { Store } from "../../../core/store.ts";
 import { Unpacker } from "./compressed.ts";
 import { Autoclear, type Header, Incompatible } from "./header.ts";
 import { corrupt, viewOf } from "./io.ts";
+import { Overlaps } from "./overlap.ts";
 import { REFCOUNT_TABLE, Refcounts } from "./refcount.ts";
+import { readL1, snapshotBytes } from "./references.ts";
 import type { Snapshot } from "./snapshot-table.ts";
 import { OFFSET, Tables } from "./tables.ts";
 
@@ -24,6 +26,7 @@ export class Volume {
   readonly l1: { position: number; size: number };
   readonly tables: Tables;
   readonly refcounts: Refcounts;
+  readonly overlaps: Overlaps;
   readonly unpacker: Unpacker;
   /** Bytes of a cluster, and of what can be allocated or zeroed alone. */
   readonly clusterBytes: number;
@@ -54,9 +57,10 @@ export class Volume {
     this.unitBytes = this.extended ? this.clusterBytes / 32 : this.clusterBytes;
     this.l1 = options.l1 ?? { position: header.l1Position, size: header.l1Size };
     this.tables = new Tables(store, header, this.l1, data);
-    this.refcounts = new Refcounts(store, header);
+    this.overlaps = new Overlaps(store, header);
+    this.refcounts = new Refcounts(store, header, this.overlaps);
     this.unpacker = new Unpacker(store, header, options.codecs);
-    this.refcounts.guarded = this.#metadata();
+    this.#addMetadata();
   }
 
   /** The store of guest data. */
@@ -149,20 +153,22 @@ export class Volume {
     return corrupt(store, "L2 table", table + slot * tables.entryBytes, `entry ${slot} ${what}`);
   }
 
-  /** @throws CORRUPT where no L2 table can be */
+  /** @throws CORRUPT where no L2 table can be; an overlap, where one would be written over other metadata */
   checkTable(index: number, position: number): void {
-    const l1End = this.l1.position + this.l1.size * 8;
     const end = position + this.clusterBytes;
     const outside =
       position < this.clusterBytes || end > Math.ceil(this.store.size / this.clusterBytes) * this.clusterBytes;
-    const overlap = position < l1End && end > this.l1.position;
-    if (position % this.clusterBytes === 0 && !outside && !overlap) return;
-    throw corrupt(
-      this.store,
-      "L1 table",
-      this.l1.position + index * 8,
-      `entry ${index} points at byte ${position}, where no L2 table can be`,
-    );
+    if (position % this.clusterBytes !== 0 || outside) {
+      throw corrupt(
+        this.store,
+        "L1 table",
+        this.l1.position + index * 8,
+        `entry ${index} points at byte ${position}, where no L2 table can be`,
+      );
+    }
+    const what = `the L2 table of L1 entry ${index}`;
+    const refused = this.overlaps.refusal(what, position, this.clusterBytes, "L2 table");
+    if (refused) throw refused;
   }
 
   /** Guest bytes of the parent; zeros past its end, or when there is none. */
@@ -189,20 +195,28 @@ export class Volume {
     return bytes.subarray(lead, lead + length);
   }
 
-  #metadata(): { first: number; end: number; structure: string }[] {
-    const { header, clusterBytes } = this;
-    const list: { first: number; end: number; structure: string }[] = [];
-    const add = (structure: string, position: number, bytes: number) => {
-      if (bytes === 0) return;
-      list.push({ first: position / clusterBytes, end: Math.ceil((position + bytes) / clusterBytes), structure });
-    };
-    add("header", 0, 1);
-    add(REFCOUNT_TABLE, header.refcountPosition, header.refcountClusters * clusterBytes);
-    add("L1 table", header.l1Position, header.l1Size * 8);
-    if (header.snapshotCount > 0) add("snapshot table", header.snapshotPosition, 1);
-    for (const snapshot of this.snapshots)
-      add(`L1 table of snapshot ${snapshot.id}`, snapshot.l1Position, snapshot.l1Size * 8);
-    return list;
+  #addMetadata(): void {
+    const { header, clusterBytes, overlaps } = this;
+    overlaps.add("header", 0, 1);
+    overlaps.add(REFCOUNT_TABLE, header.refcountPosition, header.refcountClusters * clusterBytes);
+    overlaps.add("L1 table", header.l1Position, header.l1Size * 8);
+    if (header.snapshotCount > 0) {
+      overlaps.add("snapshot table", header.snapshotPosition, snapshotBytes(this.snapshots));
+    }
+    for (const { id, l1Position, l1Size } of this.snapshots) {
+      overlaps.add(`L1 table of snapshot ${id}`, l1Position, l1Size * 8);
+    }
+    const { bitmaps } = header;
+    if (bitmaps && header.autoclear & Autoclear.Bitmaps) {
+      overlaps.add("bitmap directory", bitmaps.position, bitmaps.bytes);
+    }
+  }
+
+  /** Before the first change: where the tables are that nothing may be written over. */
+  *survey(): Flow {
+    yield* this.refcounts.blocks();
+    const { tables } = yield* readL1(this.store, this.l1.position, this.l1.size);
+    for (const table of tables) if (table !== 0) this.overlaps.addTable(table);
   }
 }
 

@@ -2,7 +2,15 @@
 export { type Block, BlockRequest, Op, Status } from "./core/block.ts";
 export { type ErrorCode, type ErrorContext, ParavaneError } from "./core/error.ts";
 export type { Later } from "./core/flow.ts";
-export type { CheckReport, NewParent, Packing, ParentReference, Problem, SnapshotInfo } from "./core/format.ts";
+export type {
+  BitmapInfo,
+  CheckReport,
+  NewParent,
+  Packing,
+  ParentReference,
+  Problem,
+  SnapshotInfo,
+} from "./core/format.ts";
 export type {
   AddressSpace,
   Clock,
@@ -38,7 +46,17 @@ export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./
 export type { VirtioMmioOptions } from "./host/device/virtio/virtio-mmio.ts";
 export type { VirtioPciOptions } from "./host/device/virtio/virtio-pci.ts";
 export { type FaultCause, type FaultRule, type FaultyBlock, withFaults } from "./host/filter/fault.ts";
+export { amendDisk } from "./host/image/amend.ts";
+export { type BackupOptions, backupDisk } from "./host/image/backup.ts";
 export { type BenchOptions, type BenchReport, benchDisk } from "./host/image/bench.ts";
+export {
+  type BitmapAction,
+  type BitmapExtent,
+  bitmapExtents,
+  changeBitmaps,
+  copyBitmaps,
+  listBitmaps,
+} from "./host/image/bitmap.ts";
 export { type CheckOptions, checkImage, type ImageCheck, type ImageRepair, repairImage } from "./host/image/check.ts";
 export { type CommitOptions, type CommitReport, commitDisk } from "./host/image/commit.ts";
 export { type CompareOptions, type CompareReport, compareDisks } from "./host/image/compare.ts";

@@ -91,6 +91,12 @@ export class DraftStore implements Store {
     return this.#store.discard(position, length);
   }
 
+  reserve(length: number): boolean {
+    if (!this.#store.reserve?.(length)) return false;
+    this.#size = Math.max(this.#size, length);
+    return true;
+  }
+
   extent(position: number, length: number): { hole: boolean; length: number } {
     if (position + length <= this.#size && this.#touched(position, length).next().done && this.#store.extent) {
       return this.#store.extent(position, length);

@@ -28,6 +28,7 @@ export const bench: ImgVerb = {
     SHARE,
   ],
   examples: [["paravane img bench -c 100000 disk.qcow2", "4 KiB reads, in order"]],
+  imageOpts: ["f"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;

@@ -31,6 +31,7 @@ export const check: ImgVerb = {
     ["paravane img check disk.qcow2", "is it sound?"],
     ["paravane img check -r all disk.qcow2", "mend it; make a copy first"],
   ],
+  imageOpts: ["format"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;

@@ -1,5 +1,6 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { Ui } from "../../ui.ts";
+import { expandImageOpts, IMAGE_OPTS } from "./image-opts.ts";
 import { type Given, type ImgOption, parseOptions } from "./options.ts";
 
 /** One of `paravane img`'s commands: a file of its own, and a line in the index. */
@@ -12,6 +13,12 @@ export interface ImgVerb {
   description: string;
   options: readonly ImgOption[];
   examples: readonly [command: string, effect: string][];
+  /**
+   * With --image-opts, which it then has: the options that give the images' formats, in the order of the arguments. The last
+   * one is for the rest, but for as many arguments at the end as `targets` says.
+   */
+  imageOpts?: readonly string[];
+  targets?: number;
   /** Exit code after an error; 1 when absent. */
   failure?: number;
   run(given: Given, ui: Ui): Promise<number>;
@@ -23,8 +30,10 @@ export async function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise
     return 0;
   }
   try {
-    const given = parseOptions(verb.name, verb.options, args);
-    return await verb.run({ ...given, rest: given.rest.map(pathOf) }, ui);
+    const { imageOpts, targets = 0 } = verb;
+    const given = parseOptions(verb.name, optionsOf(verb), args);
+    const named = imageOpts ? expandImageOpts(given, imageOpts, given.rest.length - targets) : given;
+    return await verb.run({ ...named, rest: named.rest.map(pathOf) }, ui);
   } catch (thrown) {
     if (process.env.PARAVANE_DEBUG) throw thrown;
     // A wrong command line ends as a failure does, as with qemu-img.
@@ -35,6 +44,10 @@ export async function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise
   }
 }
 
+function optionsOf({ options, imageOpts }: ImgVerb): readonly ImgOption[] {
+  return imageOpts ? [...options, IMAGE_OPTS] : options;
+}
+
 /** Scripts write "file:" before names that would look like URLs. */
 function pathOf(name: string): string {
   const path = name.replace(/^file:/, "");
@@ -42,7 +55,8 @@ function pathOf(name: string): string {
 }
 
 function helpOf(verb: ImgVerb): string {
-  const left = verb.options.map(({ short, long, value }) => {
+  const options = optionsOf(verb);
+  const left = options.map(({ short, long, value }) => {
     const names = [short && `-${short}`, long && `--${long}`].filter(Boolean).join(", ");
     return `  ${short ? "" : "    "}${names}${value === undefined ? "" : ` ${value}`}`;
   });
@@ -55,7 +69,7 @@ function helpOf(verb: ImgVerb): string {
     verb.description,
     "",
     "Options:",
-    ...verb.options.map(({ help }, i) => left[i].padEnd(wide) + help.replaceAll("\n", `\n${" ".repeat(wide)}`)),
+    ...options.map(({ help }, i) => left[i].padEnd(wide) + help.replaceAll("\n", `\n${" ".repeat(wide)}`)),
     "",
     "Examples:",
     ...verb.examples.flatMap(([command, effect]) => [`  ${command}`, `      ${effect}`]),

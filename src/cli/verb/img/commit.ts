@@ -36,6 +36,7 @@ export const commit: ImgVerb = {
     ["paravane img commit -p changes.qcow2", "its parent takes the changes; changes.qcow2 is empty"],
     ["paravane img commit -b root.qcow2 top.qcow2", "everything above root.qcow2 goes into it"],
   ],
+  imageOpts: ["f"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;

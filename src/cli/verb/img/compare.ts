@@ -24,6 +24,7 @@ export const compare: ImgVerb = {
   ],
   examples: [["paravane img compare disk.vhd disk.qcow2", "is the converted disk the same?"]],
   failure: 2,
+  imageOpts: ["f", "F"],
 
   async run(given, ui) {
     const [one, other, ...more] = given.rest;

@@ -20,6 +20,8 @@ export interface CopyAllOptions extends TaskOptions {
   fresh: boolean;
   sparse: number;
   compress: boolean;
+  /** Bytes moved a second, at most. */
+  rate?: number;
 }
 
 /** How deep in the disk's chain the image in `path` is: 1 for its parent; `undefined` when it is not there. */
@@ -34,7 +36,7 @@ export function depthOf(disk: Disk, path: string): number | undefined {
 
 /** Writes the sources one after the other. */
 export async function copyAll(sources: readonly Source[], target: Disk, options: CopyAllOptions): Promise<void> {
-  const { fresh, sparse, compress, signal, onProgress } = options;
+  const { fresh, sparse, compress, signal, onProgress, rate } = options;
   const total = sources.reduce((sum, { disk }) => sum + disk.size, 0);
   let to = 0;
   for (const { disk, base } of sources) {
@@ -52,7 +54,8 @@ export async function copyAll(sources: readonly Source[], target: Disk, options:
         );
       }
       await packDisk(disk, target, { ...task(0), compress: await compressor(packing), to, fresh, skip });
-    } else if (base === undefined) await copyDisk(disk, target, { ...task(0), to, fresh, sparse });
+    } else if (base === undefined)
+      await copyDisk(disk, target, { ...task(0), to, fresh, sparse, ...(rate !== undefined && { rate }) });
     else {
       for await (const run of mapDisk(disk, signal ? { signal } : {})) {
         if (skip(run)) continue;

@@ -1,11 +1,12 @@
 import type { Disk } from "../../../host/block/open.ts";
+import { copyBitmaps, listBitmaps } from "../../../host/image/bitmap.ts";
 import { packingOf } from "../../../host/image/pack.ts";
 import { salvage } from "../../../host/image/salvage.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible, progressOf } from "./command.ts";
 import { copyAll, depthOf, type Source } from "./convert-copy.ts";
 import { sameFile } from "./files.ts";
-import { formatOptions, optionHelp, ourFormat } from "./names.ts";
+import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, type Given, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
 import { checkParentFormat, type GivenParent, newParent, openParent, parentPath } from "./parent.ts";
@@ -32,6 +33,9 @@ export const convert: ImgVerb = {
     { short: "F", value: "FMT", help: "the parent's format" },
     SNAPSHOT,
     { short: "S", value: "SIZE", help: "runs of zeros this long are left out (default 4k; 0: everything is written)" },
+    { long: "bitmaps", help: "also copies the source's dirty bitmaps" },
+    { long: "skip-broken-bitmaps", help: "with --bitmaps: leaves out those that were not stored, instead of failing" },
+    { short: "r", value: "RATE", help: "bytes moved a second, at most" },
     { long: "salvage", help: "what cannot be read becomes zeros, and is reported" },
     { short: "m", value: "N", help: "1 to 16: accepted; as much is under way together as pays" },
     { short: "W", help: "accepted" },
@@ -47,6 +51,8 @@ export const convert: ImgVerb = {
     ["paravane img convert -c -O qcow2 disk.vhdx small.qcow2", "compressed"],
     ["paravane img convert -l before-upgrade disk.qcow2 old.raw", "an internal snapshot as a disk of its own"],
   ],
+  imageOpts: ["f"],
+  targets: 1,
 
   async run(given, ui) {
     const format = ourFormat(lastOf(given, "O") ?? "raw");
@@ -60,6 +66,7 @@ export const convert: ImgVerb = {
     const left = existing ? `${to} is partly written` : `${files[0]} is unchanged, and no ${to} was made`;
     return interruptible(ui, left, async (signal) => {
       const sources: Source[] = [];
+      const opened: Disk[] = [];
       let parentDisk: Disk | undefined;
       try {
         const f = lastOf(given, "f");
@@ -69,14 +76,16 @@ export const convert: ImgVerb = {
             ...(await snapshotOption(given, file, f)),
             async: true,
           };
-          const opened = await openNamed(file, options);
-          const base = parent && depthOf(opened, parentPath(to, parent.name));
+          const source = await openNamed(file, options);
+          opened.push(source);
+          const base = parent && depthOf(source, parentPath(to, parent.name));
           const onLoss = (offset: number, _: number, { message }: Error) => {
             if (!asked.quiet) ui.note(`warning: error while reading offset ${offset}: ${message}`);
           };
-          const disk = given.flags.has("salvage") ? salvage(opened, onLoss) : opened;
+          const disk = given.flags.has("salvage") ? salvage(source, onLoss) : source;
           sources.push({ disk, ...(base !== undefined && { base }) });
         }
+        if (asked.bitmaps) checkBitmaps(opened[0], asked.skipBroken);
         const size = sources.reduce((sum, { disk }) => sum + disk.size, 0);
         const onProgress = progressOf(given, ui, "convert");
         const fill = async (target: Disk, reads: boolean) => {
@@ -87,7 +96,12 @@ export const convert: ImgVerb = {
             compress: given.flags.has("c"),
             signal,
             ...(onProgress && { onProgress }),
+            ...(asked.rate !== undefined && { rate: asked.rate }),
           });
+          if (!asked.bitmaps) return;
+          for (const name of await copyBitmaps(opened[0], target, asked.skipBroken)) {
+            ui.note(`warning: Skipping inconsistent bitmap '${name}'`);
+          }
         };
         if (existing) {
           return await withDisk(openNamed(to, { format, write: true }), async (target) => {
@@ -128,6 +142,20 @@ interface Asked {
   fresh: boolean;
   durable: boolean;
   quiet: boolean;
+  bitmaps: boolean;
+  skipBroken: boolean;
+  rate: number | undefined;
+}
+
+/** Before any of it is written. */
+function checkBitmaps(source: Disk, skipBroken: boolean): void {
+  if (source.format !== "qcow2") throw new UsageError("Source lacks bitmap support");
+  const broken = listBitmaps(source).find(({ inconsistent }) => inconsistent);
+  if (!broken || skipBroken) return;
+  throw new UsageError(
+    `Cannot copy inconsistent bitmap '${broken.name}'. Try --skip-broken-bitmaps, or ` +
+      "use 'paravane img bitmap --remove' to delete it",
+  );
 }
 
 /** What was asked for, as far as it can be judged before any file is opened. @throws UsageError */
@@ -159,6 +187,14 @@ function read(given: Given, format: string): Asked {
     throw new UsageError("-S 0 writes everything as it is, which -c does not");
   }
   cacheOf(given, "T");
+  const bitmaps = given.flags.has("bitmaps");
+  const skipBroken = given.flags.has("skip-broken-bitmaps");
+  if (skipBroken && !bitmaps) throw new UsageError("Use of --skip-broken-bitmaps requires --bitmaps");
+  if (bitmaps && files.length > 1) throw new UsageError("Copying bitmaps only possible with single source");
+  if (bitmaps && format !== "qcow2") {
+    throw new UsageError(`Format driver '${qemuFormat(format)}' does not support bitmaps`);
+  }
+  const rate = lastOf(given, "r");
   const name = lastOf(given, "B") ?? (backingFile as string | undefined);
   const F = lastOf(given, "F") ?? (backingFormat as string | undefined);
   const parent = name === undefined ? undefined : { name, format: F };
@@ -173,5 +209,8 @@ function read(given: Given, format: string): Asked {
     fresh,
     durable: (cacheOf(given, "t") ?? "unsafe") !== "unsafe",
     quiet: given.flags.has("q"),
+    bitmaps,
+    skipBroken,
+    rate: rate === undefined ? undefined : sizeOf(rate, "-r"),
   };
 }

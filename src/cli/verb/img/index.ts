@@ -1,5 +1,8 @@
 import type { RawVerb } from "../../verb.ts";
+import { amend } from "./amend.ts";
+import { backup } from "./backup.ts";
 import { bench } from "./bench.ts";
+import { bitmap } from "./bitmap.ts";
 import { check } from "./check.ts";
 import { type ImgVerb, runImgVerb } from "./command.ts";
 import { commit } from "./commit.ts";
@@ -24,8 +27,11 @@ const VERBS: readonly ImgVerb[] = [
   measure,
   resize,
   snapshot,
+  bitmap,
+  backup,
   commit,
   rebase,
+  amend,
   dd,
   bench,
 ];

@@ -29,8 +29,25 @@ export function infoText(facts: Facts): string {
   }
   const specific = Object.entries({ ...facts["format-specific"]?.data, ...facts.paravane });
   if (specific.length > 0) lines.push("Format specific information:");
-  lines.push(...specific.map(([name, value]) => `    ${wordsOf(name)}: ${textOf(value)}`));
+  for (const [name, value] of specific) lines.push(...nested(name, value, 1));
   return lines.join("\n");
+}
+
+/** A list of objects as qemu-img shows it; everything else in a line. */
+function nested(name: string, value: unknown, depth: number): string[] {
+  const indent = "    ".repeat(depth);
+  if (!Array.isArray(value) || value.some((item) => typeof item !== "object" && depth === 1)) {
+    return [`${indent}${wordsOf(name)}: ${textOf(value)}`];
+  }
+  const lines = [`${indent}${wordsOf(name)}:`];
+  for (const [i, item] of value.entries()) {
+    if (typeof item !== "object" || item === null) lines.push(`${indent}    [${i}]: ${textOf(item)}`);
+    else {
+      lines.push(`${indent}    [${i}]:`);
+      for (const [key, inner] of Object.entries(item)) lines.push(...nested(key, inner, depth + 2));
+    }
+  }
+  return lines;
 }
 
 /** "data-file-raw", "creatorVersion": words. */

@@ -30,6 +30,7 @@ export const info: ImgVerb = {
     ["paravane img info --output json disk.qcow2", "for a script, with qemu-img's field names"],
     ["paravane img info --backing-chain child.vhd", "and what it is based on"],
   ],
+  imageOpts: ["f"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;
@@ -51,13 +52,12 @@ export type Facts = ReturnType<typeof factsOf>;
 function factsOf(disk: Disk) {
   const info = imageInfo(disk);
   const { store } = engineOf(disk);
-  const { formatSpecific, backingFile, backingFormat, bitmaps, ...rest } = info.details;
+  const { formatSpecific, backingFile, backingFormat, ...rest } = info.details;
   // As it stands in the image, which may be no path of this host.
   const parent = (backingFile as string | undefined) ?? info.parentPaths[0];
   const parentFormat = (backingFormat as string | undefined) ?? (info.parentFormat && qemuFormat(info.parentFormat));
   const own = {
     ...rest,
-    ...(bitmaps ? { bitmaps } : {}),
     ...(info.parentPaths.length > 1 ? { parentPaths: info.parentPaths } : {}),
     ...(info.sectorSize === 512 ? {} : { sectorSize: info.sectorSize }),
   };
@@ -87,6 +87,7 @@ const ORDER = [
   "compat",
   "compression-type",
   "lazy-refcounts",
+  "bitmaps",
   "refcount-bits",
   "data-file",
   "data-file-raw",

@@ -1,5 +1,7 @@
 import { ParavaneError } from "../../../core/error.ts";
+import { type BitmapExtent, bitmapExtents } from "../../../host/image/bitmap.ts";
 import { type MapRun, mapDisk } from "../../../host/image/map.ts";
+import type { Ui } from "../../ui.ts";
 import { UsageError } from "../../usage.ts";
 import type { ImgVerb } from "./command.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
@@ -8,7 +10,7 @@ import { ALLOW, lastOf, OUTPUT, SHARE, sizeOf, wantsJson } from "./options.ts";
 export const map: ImgVerb = {
   name: "map",
   summary: "where each part of a disk is stored",
-  usage: "[-f FMT] [-s OFFSET] [-l LENGTH] [--output human|json] FILE",
+  usage: "[-f FMT] [-s OFFSET] [-l LENGTH] [--bitmap NAME] [--output human|json] FILE",
   description: [
     "Lists the runs of the disk and the files of its chain that hold them. The human form shows only what is stored as it",
     "is, and fails where something is compressed.",
@@ -17,11 +19,13 @@ export const map: ImgVerb = {
     { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
     { short: "s", long: "start-offset", value: "OFFSET", help: "the first byte of the disk to show" },
     { short: "l", long: "max-length", value: "LENGTH", help: "how many bytes of it" },
+    { long: "bitmap", value: "NAME", help: "instead: which parts the dirty bitmap of that name says are changed" },
     OUTPUT,
     ALLOW,
     SHARE,
   ],
   examples: [["paravane img map --output json disk.qcow2", "for a script, with qemu-img's field names"]],
+  imageOpts: ["f"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;
@@ -34,6 +38,12 @@ export const map: ImgVerb = {
     const [start = 0, most = Number.POSITIVE_INFINITY] = [bytes("start-offset"), bytes("max-length")];
     return withDisk(openNamed(file, openingOf(given)), async (disk) => {
       const from = Math.min(start, disk.size);
+      const bitmap = lastOf(given, "bitmap");
+      if (bitmap !== undefined) {
+        const extents = bitmapExtents(disk, bitmap, { from, length: Math.min(most, disk.size - from) });
+        await printBitmap(extents, json, ui);
+        return 0;
+      }
       if (!json) ui.out(row("Offset", "Length", "Mapped to", "File"));
       let line = "";
       for await (const run of mapDisk(disk, { from, length: Math.min(most, disk.size - from) })) {
@@ -53,6 +63,18 @@ export const map: ImgVerb = {
     });
   },
 };
+
+async function printBitmap(extents: AsyncIterable<BitmapExtent>, json: boolean, ui: Ui): Promise<void> {
+  if (!json) ui.out(`${"Offset".padEnd(16)}Length`);
+  let line = "";
+  for await (const { start, length, dirty } of extents) {
+    if (json) {
+      if (line !== "") ui.out(`${line},`);
+      line = `${line === "" ? "[" : ""}{ "start": ${start}, "length": ${length}, "dirty": ${dirty}}`;
+    } else if (dirty) ui.out(hex(start).padEnd(16) + hex(length));
+  }
+  if (json) ui.out(`${line === "" ? "[" : line}]`);
+}
 
 function row(offset: string, length: string, position: string, file: string): string {
   return `${[offset, length, position].map((cell) => cell.padEnd(16)).join("")}${file}`;

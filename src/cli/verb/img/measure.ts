@@ -1,4 +1,3 @@
-import { ParavaneError } from "../../../core/error.ts";
 import type { Disk } from "../../../host/block/open.ts";
 import { measureImage } from "../../../host/image/measure.ts";
 import { UsageError } from "../../usage.ts";
@@ -30,6 +29,7 @@ export const measure: ImgVerb = {
     ["paravane img measure -O qcow2 disk.vhd", "how much space will the conversion take?"],
     ["paravane img measure -O vhdx --size 100G", "how large can it get?"],
   ],
+  imageOpts: ["f"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;
@@ -50,13 +50,12 @@ export const measure: ImgVerb = {
       throw new UsageError("Either --size N or one filename must be specified.");
     const f = lastOf(given, "f");
     const print = async (source: number | Disk, signal?: AbortSignal) => {
-      const { required, fullyAllocated } = await measureImage({
+      const { required, fullyAllocated, bitmaps } = await measureImage({
         ...options,
         format,
         source,
         ...(signal && { signal }),
       });
-      const bitmaps = typeof source !== "number" && copiesBitmaps(source, format, options) ? 0 : undefined;
       if (json) {
         const fields = { bitmaps, required, "fully-allocated": fullyAllocated };
         ui.out(JSON.stringify(fields, null, 4));
@@ -69,19 +68,7 @@ export const measure: ImgVerb = {
     if (file === undefined) return print(size!);
     return interruptible(ui, "nothing was changed", async (signal) => {
       const open = { ...openingOf(given), ...(await snapshotOption(given, file, f)) };
-      return withDisk(openNamed(file, open), (disk) => {
-        if (disk.describe().bitmaps) {
-          throw new ParavaneError("UNSUPPORTED", "the image has persistent bitmaps, whose size is not known", { file });
-        }
-        return print(disk, signal);
-      });
+      return withDisk(openNamed(file, open), (disk) => print(disk, signal));
     });
   },
 };
-
-/** Could bitmaps be converted along? Then qemu-img says how large they are. */
-function copiesBitmaps(source: Disk, format: string, { compat }: Record<string, unknown>): boolean {
-  const facts = source.describe().formatSpecific as { data?: { compat?: string } } | undefined;
-  const old = compat === "0.10" || compat === "v2";
-  return format === "qcow2" && !old && source.format === "qcow2" && facts?.data?.compat === "1.1";
-}

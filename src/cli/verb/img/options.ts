@@ -14,17 +14,24 @@ export interface Given {
   flags: Set<string>;
   values: Map<string, string[]>;
   rest: string[];
+  /** The names of all options, in the order in which they were given. */
+  order: string[];
 }
 
 const nameOf = ({ long, short }: ImgOption) => long ?? short!;
 
 /** Reads options in any order among the other arguments, as qemu-img does: `-O raw`, `-Oraw`, `-pn`, `--output=json`. */
 export function parseOptions(verb: string, options: readonly ImgOption[], args: readonly string[]): Given {
-  const given: Given = { flags: new Set(), values: new Map(), rest: [] };
+  const given: Given = { flags: new Set(), values: new Map(), rest: [], order: [] };
   const wrong = (text: string) => new UsageError(`${text}; see: paravane img ${verb} --help`);
   const put = (option: ImgOption, value: string) => {
     const list = given.values.get(nameOf(option)) ?? [];
     given.values.set(nameOf(option), [...list, value]);
+    given.order.push(nameOf(option));
+  };
+  const raise = (option: ImgOption) => {
+    given.flags.add(nameOf(option));
+    given.order.push(nameOf(option));
   };
   for (let i = 0; i < args.length; i++) {
     const arg = args[i];
@@ -43,13 +50,13 @@ export function parseOptions(verb: string, options: readonly ImgOption[], args: 
       const option = options.find(({ long }) => long === name);
       if (!option) throw wrong(`unknown option "--${name}"`);
       if (option.value !== undefined) put(option, value ?? valueAfter(arg));
-      else if (value === undefined) given.flags.add(nameOf(option));
+      else if (value === undefined) raise(option);
       else throw wrong(`option "--${name}" takes no value`);
     } else {
       for (let at = 1; at < arg.length; at++) {
         const option = options.find(({ short }) => short === arg[at]);
         if (!option) throw wrong(`unknown option "-${arg[at]}"`);
-        if (option.value === undefined) given.flags.add(nameOf(option));
+        if (option.value === undefined) raise(option);
         else {
           put(option, at + 1 < arg.length ? arg.slice(at + 1) : valueAfter(`-${arg[at]}`));
           break;

@@ -36,6 +36,7 @@ export const rebase: ImgVerb = {
     ["paravane img rebase -b base2.qcow2 -F qcow2 disk.qcow2", "disk.qcow2 reads the same over base2.qcow2"],
     ["paravane img rebase -u -b new/base.raw -F raw disk.qcow2", "the base was moved"],
   ],
+  imageOpts: ["f"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;

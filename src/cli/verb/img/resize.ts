@@ -23,6 +23,8 @@ export const resize: ImgVerb = {
     ["paravane img resize disk.vhdx +10G", "10 GiB more"],
     ["paravane img resize --shrink disk.qcow2 8G", "shrink the partitions inside first"],
   ],
+  imageOpts: ["f"],
+  targets: 1,
 
   async run(given, ui) {
     const [file, text, ...more] = given.rest;

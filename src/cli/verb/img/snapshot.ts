@@ -31,6 +31,7 @@ export const snapshot: ImgVerb = {
     ["paravane img snapshot -c before-upgrade disk.qcow2", "keep this state"],
     ["paravane img snapshot -a before-upgrade disk.qcow2", "go back to it"],
   ],
+  imageOpts: ["format"],
 
   async run(given, ui) {
     const [file, ...more] = given.rest;

@@ -1,0 +1,78 @@
+import { ParavaneError } from "../../../core/error.ts";
+import { amendDisk } from "../../../host/image/amend.ts";
+import { rebaseDisk } from "../../../host/image/rebase.ts";
+import { UsageError } from "../../usage.ts";
+import { type ImgVerb, interruptible } from "./command.ts";
+import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
+import { openingOf, openNamed, withDisk } from "./open.ts";
+import { ALLOW, CACHE, cacheOf, lastOf, PROGRESS, QUIET } from "./options.ts";
+import { newParent } from "./parent.ts";
+
+export const amend: ImgVerb = {
+  name: "amend",
+  summary: "changes options that an image was made with",
+  usage: "[-f FMT] -o OPTIONS FILE",
+  description: [
+    "Of qcow2 images: compat, lazy_refcounts, refcount_bits, size, and backing_file with backing_fmt (only the name, as",
+    "rebase -u does). An option that has that value already is accepted.",
+  ].join("\n"),
+  options: [
+    { short: "o", value: "OPTIONS", help: "as for create; -o help lists them" },
+    { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
+    { long: "force", help: "accepted" },
+    CACHE,
+    PROGRESS,
+    QUIET,
+    ALLOW,
+  ],
+  examples: [["paravane img amend -o compat=1.1,lazy_refcounts=on disk.qcow2", "a version 2 image becomes version 3"]],
+  imageOpts: ["f"],
+
+  async run(given, ui) {
+    const lists = given.values.get("o") ?? [];
+    if (lists.length === 0) throw new UsageError("Must specify options (-o)");
+    if (lists.some((list) => list === "help" || list === "?")) {
+      ui.out(optionHelp(ourFormat(lastOf(given, "f") ?? "qcow2")));
+      return 0;
+    }
+    const [file, ...more] = given.rest;
+    if (file === undefined || more.length > 0) throw new UsageError("Expecting one image file name");
+    cacheOf(given, "t");
+    return interruptible(ui, `${file} has its old options or the new ones`, () =>
+      withDisk(openNamed(file, { ...openingOf(given), write: true, alone: true }), async (disk) => {
+        if (disk.format !== "qcow2") {
+          throw new UsageError(`Format driver '${qemuFormat(disk.format)}' does not support option amendment`);
+        }
+        const { size, backingFile, backingFormat, ...asked } = formatOptions(disk.format, lists);
+        const options = changed(asked, disk.describe());
+        await amendDisk(disk, options);
+        if (backingFile !== undefined || backingFormat !== undefined) {
+          const name = (backingFile as string | undefined) ?? disk.parent?.paths[0];
+          if (name === undefined)
+            throw new ParavaneError("INVALID", "a backing format without a backing file", { file });
+          const format = (backingFormat as string | undefined) ?? disk.parent?.format;
+          await rebaseDisk(disk, {
+            unsafe: true,
+            ...(name !== "" && { parent: newParent(file, { name, format }, undefined) }),
+          });
+        }
+        if (size !== undefined) await disk.resize(size as number);
+        return 0;
+      }),
+    );
+  },
+};
+
+/** What is not so already. */
+function changed(asked: Record<string, unknown>, facts: Record<string, unknown>): Record<string, unknown> {
+  const data = (facts.formatSpecific as { data: Record<string, unknown> }).data;
+  const current: Record<string, unknown> = {
+    clusterSize: facts.clusterSize,
+    compressionType: data["compression-type"],
+    extendedL2: data["extended-l2"] ?? false,
+    dataFile: data["data-file"],
+    dataFileRaw: data["data-file-raw"] ?? false,
+    preallocation: "off",
+  };
+  return Object.fromEntries(Object.entries(asked).filter(([name, value]) => current[name] !== value));
+}

@@ -296,8 +296,7 @@ export class Engine implements Block, AsyncCloseable {
         const damage = request.op === Op.Write ? this.image.guard?.(mapper.stopPosition, 1) : undefined;
         batch.drop(stopped, damage ?? this.image.fault());
         if (damage) batch.transfers.wait(this.#condemn(request, damage));
-      }
-      else if (stalls > MAX_STALLS) {
+      } else if (stalls > MAX_STALLS) {
         batch.drop(stopped, new ParavaneError("IO", "the disk's map makes no progress", { file: this.store.name }));
       }
       // Whoever held the lock may have done what this flow wants, so it resolves again instead of going on.

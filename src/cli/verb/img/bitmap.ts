@@ -12,8 +12,7 @@ type Action = (typeof ACTIONS)[number];
 export const bitmap: ImgVerb = {
   name: "bitmap",
   summary: "records, inside a qcow2 image, of which parts were changed",
-  usage:
-    "(--add [-g SIZE] | --remove | --remove-all | --clear | --enable | --disable | --merge SOURCE [-b FILE])... FILE [BITMAP]",
+  usage: "--add|--remove|--remove-all|--clear|--enable|--disable|--merge SOURCE FILE [BITMAP]",
   description: [
     "A bitmap notes every change of the disk, by any program, while it is enabled. What is asked for is done in order, all of",
     "it or nothing. See paravane img backup for its use, and img map --bitmap for what it says.",

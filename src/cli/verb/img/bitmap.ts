@@ -41,6 +41,7 @@ export const bitmap: ImgVerb = {
     ["paravane img bitmap --merge monday --merge tuesday disk.qcow2 week", "what changed on either day"],
   ],
   imageOpts: ["format"],
+  images: () => 1,
 
   async run(given) {
     const asked = actionsOf(given);

@@ -139,7 +139,7 @@ function human(report: ImageCheck, repaired: ImageRepair | undefined): string {
     );
   }
   if (corruptions + leaks === 0) lines.push("No errors were found on the image.");
-  if (total > 0) {
+  if (total > 0 && report.allocatedClusters > 0) {
     const percent = (part: number, whole: number) => (whole === 0 ? 0 : (100 * part) / whole).toFixed(2);
     const allocated = report.allocatedClusters;
     lines.push(

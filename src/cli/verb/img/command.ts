@@ -14,11 +14,11 @@ export interface ImgVerb {
   options: readonly ImgOption[];
   examples: readonly [command: string, effect: string][];
   /**
-   * With --image-opts, which it then has: the options that give the images' formats, in the order of the arguments. The last
-   * one is for the rest, but for as many arguments at the end as `targets` says.
+   * With --image-opts, which it then has: the options that give the images' formats, in the order of the arguments, the last
+   * one for the rest; and how many of so many arguments are images that are there, from the first on (all when absent).
    */
   imageOpts?: readonly string[];
-  targets?: number;
+  images?: (count: number) => number;
   /** Exit code after an error; 1 when absent. */
   failure?: number;
   run(given: Given, ui: Ui): Promise<number>;
@@ -30,9 +30,9 @@ export async function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise
     return 0;
   }
   try {
-    const { imageOpts, targets = 0 } = verb;
+    const { imageOpts, images = (count: number) => count } = verb;
     const given = parseOptions(verb.name, optionsOf(verb), args);
-    const named = imageOpts ? expandImageOpts(given, imageOpts, given.rest.length - targets) : given;
+    const named = imageOpts ? expandImageOpts(given, imageOpts, images(given.rest.length)) : given;
     return await verb.run({ ...named, rest: named.rest.map(pathOf) }, ui);
   } catch (thrown) {
     if (process.env.PARAVANE_DEBUG) throw thrown;

@@ -52,7 +52,7 @@ export const convert: ImgVerb = {
     ["paravane img convert -l before-upgrade disk.qcow2 old.raw", "an internal snapshot as a disk of its own"],
   ],
   imageOpts: ["f"],
-  targets: 1,
+  images: (count) => count - 1,
 
   async run(given, ui) {
     const format = ourFormat(lastOf(given, "O") ?? "raw");

@@ -24,14 +24,37 @@ const WITHOUT_EFFECT = [
 ];
 const FILE_DRIVERS = ["file", "host_device"];
 
-/** "driver=qcow2,file.filename=disk.qcow2" (a comma in a value is written twice). @throws UsageError */
-export function parseImageOpts(text: string): { path: string; format?: string } {
+/** "driver=qcow2,file.filename=disk.qcow2" (a comma in a value is written twice), by name. @throws UsageError */
+function pairs(text: string): Map<string, string> {
   const options = new Map<string, string>();
   for (const part of text.replaceAll(",,", "\0").split(",")) {
     const [, name, value] = /^([^=]+)=(.*)$/s.exec(part.replaceAll("\0", ",")) ?? [];
     if (name === undefined) throw new UsageError(`Expected option=value, not "${part}", in "${text}"`);
     options.set(name, value);
   }
+  return options;
+}
+
+/** 'json:{"driver": "qcow2", "file": {…}}', as the same names. @throws UsageError */
+function flattened(text: string): Map<string, string> {
+  const options = new Map<string, string>();
+  const put = (value: unknown, name: string) => {
+    if (typeof value !== "object" || value === null) options.set(name, value === true ? "on" : String(value));
+    else for (const [key, inner] of Object.entries(value)) put(inner, name === "" ? key : `${name}.${key}`);
+  };
+  try {
+    // Single quotes are as good to QEMU.
+    const json = text.slice("json:".length);
+    put(JSON.parse(json.includes('"') ? json : json.replaceAll("'", '"')), "");
+  } catch (thrown) {
+    throw new UsageError(`Could not parse the JSON options: ${(thrown as Error).message}`);
+  }
+  return options;
+}
+
+/** The file and the format that options, or a "json:" name, say. @throws UsageError when they say more than is known here */
+export function parseImageOpts(text: string): { path: string; format?: string } {
+  const options = text.startsWith("json:") ? flattened(text) : pairs(text);
   const driver = options.get("driver");
   const path = options.get("file.filename") ?? options.get("filename");
   if (path === undefined) throw new UsageError(`"${text}" names no file: give file.filename=`);
@@ -47,19 +70,20 @@ export function parseImageOpts(text: string): { path: string; format?: string } 
 }
 
 /**
- * With --image-opts: the same as names and formats.
+ * Options given with --image-opts, or as "json:" names, as names of files and formats.
  * @param formats the options that give the formats of the images, in order; the last one is for those that follow
  * @param images how many of the arguments are images, from the first on
  */
 export function expandImageOpts(given: Given, formats: readonly string[], images: number): Given {
-  if (!given.flags.has("image-opts")) return given;
+  const all = given.flags.has("image-opts");
+  if (!all && !given.rest.some((text) => text.startsWith("json:"))) return given;
   const values = new Map(given.values);
   const rest = given.rest.map((text, i) => {
-    if (i >= images) return text;
+    if (i >= images || !(all || text.startsWith("json:"))) return text;
     const name = formats[Math.min(i, formats.length - 1)];
-    if (given.values.has(name)) throw new UsageError("--image-opts and --format are mutually exclusive");
+    if (all && given.values.has(name)) throw new UsageError("--image-opts and --format are mutually exclusive");
     const { path, format } = parseImageOpts(text);
-    if (format !== undefined) values.set(name, [format]);
+    if (format !== undefined && !given.values.has(name)) values.set(name, [format]);
     return path;
   });
   return { ...given, values, rest };

@@ -24,7 +24,7 @@ export const resize: ImgVerb = {
     ["paravane img resize --shrink disk.qcow2 8G", "shrink the partitions inside first"],
   ],
   imageOpts: ["f"],
-  targets: 1,
+  images: () => 1,
 
   async run(given, ui) {
     const [file, text, ...more] = given.rest;

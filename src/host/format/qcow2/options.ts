@@ -75,7 +75,7 @@ export function plan(options: CreateOptions): Plan {
   const v3 = oneOf("compat", compat, ["1.1", "v3"], ["0.10", "v2"]);
   const clusterBits = Math.log2(clusterSize);
   if (!Number.isInteger(clusterBits) || clusterBits < 9 || clusterBits > 21) {
-    throw invalid(`a cluster cannot be ${clusterSize} bytes`, "Give a power of two from 512 to 2097152");
+    throw invalid(`Cluster size must be a power of two between 512 and 2048k, not ${clusterSize}`);
   }
   const refcountOrder = Math.log2(refcountBits);
   if (!Number.isInteger(refcountOrder) || refcountOrder < 0 || refcountOrder > 6) {

@@ -53,7 +53,7 @@ function flattened(text: string): Map<string, string> {
 }
 
 /** The file and the format that options, or a "json:" name, say. @throws UsageError when they say more than is known here */
-export function parseImageOpts(text: string): { path: string; format?: string } {
+function parseImageOpts(text: string): { path: string; format?: string } {
   const options = text.startsWith("json:") ? flattened(text) : pairs(text);
   const driver = options.get("driver");
   const path = options.get("file.filename") ?? options.get("filename");

@@ -28,7 +28,7 @@ export interface Bitmap extends DirectoryEntry {
 const bitsOf = ({ header }: Volume, { granularityBits }: Bitmap) => Math.ceil(header.size / 2 ** granularityBits);
 
 /** @throws CORRUPT when an entry points nowhere */
-export function* loadTable({ store, clusterBytes }: Volume, bitmap: Bitmap): Flow<Float64Array> {
+function* loadTable({ store, clusterBytes }: Volume, bitmap: Bitmap): Flow<Float64Array> {
   if (bitmap.values) return bitmap.values;
   const { table, entries } = bitmap;
   const end = Math.ceil(store.size / clusterBytes) * clusterBytes;

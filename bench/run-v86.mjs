@@ -7,9 +7,14 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const BUNDLE = "build/bench-v86.mjs";
-const CASES = ["PIO read, 16 bits", "PIO write, 16 bits", "READ DMA, 4 KiB", "WRITE DMA, 4 KiB"].concat([
+const CASES = [
+  "PIO read, 16 bits",
+  "PIO read, rep insw",
+  "PIO write, 16 bits",
+  "READ DMA, 4 KiB",
+  "WRITE DMA, 4 KiB",
   "READ DMA, 64 KiB in 16 pages",
-]);
+];
 
 const ABSENT = `export class CPU {} export class BusConnector {}
   export const CMOS_BIOS_DISKTRANSFLAG = 0, CMOS_DISK_DATA = 0, CMOS_DISK_DRIVE1_CYL = 0, CMOS_DISK_DRIVE2_CYL = 0;`;

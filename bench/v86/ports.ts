@@ -1,4 +1,4 @@
-import type { AddressSpace, PortDevice, Release, Width } from "../../src/core/machine.ts";
+import type { AddressSpace, PortDevice, PortStream, Release, Width } from "../../src/core/machine.ts";
 
 type Read = (this: object) => number;
 type Write = (this: object, value: number) => void;
@@ -16,6 +16,7 @@ class Port {
 /** The port bus that both controllers are plugged into: a table of functions, as v86's own is (its src/io.js). */
 export class Ports implements AddressSpace<PortDevice> {
   readonly #ports = Array.from({ length: 65536 }, () => new Port());
+  readonly #streams = new Map<number, PortStream>();
 
   // --- what a driver calls -------------------------------------------------------------------------------------------------
 
@@ -40,6 +41,18 @@ export class Ports implements AddressSpace<PortDevice> {
     entry.write32.call(entry.device, value);
   }
 
+  /** `rep insw`, as v86's processor carries it out: word by word, unless the device does runs of them. */
+  insw(port: number, bytes: Uint8Array): void {
+    const count = bytes.length / 2;
+    for (let i = 0; i < count; i++) {
+      i += this.#streams.get(port)?.readRun(2, count - i, bytes, i * 2) ?? 0;
+      if (i === count) break;
+      const word = this.in16(port);
+      bytes[i * 2] = word;
+      bytes[i * 2 + 1] = word >>> 8;
+    }
+  }
+
   // --- what our controller calls -------------------------------------------------------------------------------------------
 
   register(base: number, length: number, device: PortDevice): Release {
@@ -48,6 +61,11 @@ export class Ports implements AddressSpace<PortDevice> {
       const write = (width: Width) => (value: number) => device.writePort(port, width, value >>> 0);
       const functions = { read8: read(1), read16: read(2), read32: read(4) };
       Object.assign(this.#ports[port], functions, { write8: write(1), write16: write(2), write32: write(4) });
+      if (device.stream) {
+        this.#streams.set(port, device.stream);
+        const { read16, read32, write16, write32 } = device.stream;
+        this.#set(port, device.stream, { read16, read32, write16, write32 });
+      }
     }
     return () => {};
   }

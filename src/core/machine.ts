@@ -27,6 +27,26 @@ export interface GuestMemory {
 export interface PortDevice {
   readPort(port: number, width: Width): number;
   writePort(port: number, width: Width, value: number): void;
+  /** Of a window of one port that data streams through: what a machine may do instead of calling the two above. */
+  readonly stream?: PortStream;
+}
+
+/**
+ * The accesses of one port by width, for a machine that keeps a function for each port and binds these as methods; and runs
+ * of accesses, for one that carries out string instructions (`rep insw`). To the device all ways are the same.
+ */
+export interface PortStream {
+  read16(): number;
+  read32(): number;
+  write16(value: number): void;
+  write32(value: number): void;
+  /**
+   * Makes up to `count` reads, into `bytes` from `at` on. How many it has made, which may be none: the next access is one to
+   * be made by itself.
+   */
+  readRun(width: Width, count: number, bytes: Uint8Array, at: number): number;
+  /** The same for writes, from `bytes`. */
+  writeRun(width: Width, count: number, bytes: Uint8Array, at: number): number;
 }
 
 /** A device's window in memory space. `offset` is from the start of the window. */

@@ -15,7 +15,10 @@ class ExitCounters {
   }
 }
 
-/** Told of each exit when tracing; `address` is the port or the guest-physical address. */
+/**
+ * Told of each exit when tracing; `address` is the port or the guest-physical address. A string shows as one access as wide
+ * as all that it moves, `value` its count.
+ */
 export type ExitTrace = (
   kind: "in" | "out" | "load" | "store" | "hypercall",
   address: number,
@@ -79,6 +82,41 @@ export class PortBus implements AddressSpace<PortDevice> {
     trap.interrupts.hold();
     trap.trace?.("out", port, width, value);
     this.#devices[port]?.writePort(port, width, value);
+    trap.interrupts.unhold();
+  }
+
+  /** The guest's `rep ins`: as many reads of one port as fill `bytes`, in one exit. */
+  readString(port: number, width: Width, bytes: Uint8Array): void {
+    const trap = this.#trap;
+    const count = Math.floor(bytes.length / width);
+    trap.exits.portReads++;
+    trap.interrupts.hold();
+    const device = this.#devices[port];
+    for (let i = 0; i < count; i++) {
+      i += device?.stream?.readRun(width, count - i, bytes, i * width) ?? 0;
+      if (i === count) break;
+      const value = device ? device.readPort(port, width) : ONES[width];
+      for (let byte = 0; byte < width; byte++) bytes[i * width + byte] = value >>> (8 * byte);
+    }
+    trap.trace?.("in", port, bytes.length, count);
+    trap.interrupts.unhold();
+  }
+
+  /** The guest's `rep outs`. */
+  writeString(port: number, width: Width, bytes: Uint8Array): void {
+    const trap = this.#trap;
+    const count = Math.floor(bytes.length / width);
+    trap.exits.portWrites++;
+    trap.interrupts.hold();
+    trap.trace?.("out", port, bytes.length, count);
+    const device = this.#devices[port];
+    for (let i = 0; i < count; i++) {
+      i += device?.stream?.writeRun(width, count - i, bytes, i * width) ?? 0;
+      if (i === count) break;
+      let value = 0;
+      for (let byte = width - 1; byte >= 0; byte--) value = value * 256 + bytes[i * width + byte];
+      device?.writePort(port, width, value);
+    }
     trap.interrupts.unhold();
   }
 }

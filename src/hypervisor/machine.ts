@@ -31,6 +31,14 @@ export class GuestCpu {
   out(port: number, width: Width, value: number): void {
     this.#machine.ports.write(port, width, value);
   }
+  /** `rep ins`: `count` reads of one port into RAM at `address`, one exit. @throws ParavaneError OUT_OF_RANGE */
+  ins(port: number, width: Width, address: number, count: number): void {
+    this.#machine.ports.readString(port, width, this.ram.bytes(address, count * width));
+  }
+  /** `rep outs`. @throws ParavaneError OUT_OF_RANGE */
+  outs(port: number, width: Width, address: number, count: number): void {
+    this.#machine.ports.writeString(port, width, this.ram.bytes(address, count * width));
+  }
   load(address: number, width: Width): number {
     return this.#machine.mmio.read(address, width);
   }

@@ -14,6 +14,7 @@ import type { Clock, InterruptLine, Machine, Width } from "../../../core/machine
 import type { AtaRegisters } from "../../../hypervisor/ata-registers.ts";
 import { type Core, coreFor } from "../../../wasm/core.ts";
 import { RequestTable } from "../../../wasm/requests.ts";
+import { DataPort } from "./data-port.ts";
 import type { IdeDevice } from "./device.ts";
 import { type ChannelSide, DevicePort } from "./port.ts";
 import { type Asked, type ChannelState, loadChannel, saveChannel } from "./save.ts";
@@ -30,6 +31,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   readonly core: Core;
   readonly context: number;
   readonly clock: Clock;
+  readonly data: DataPort;
   /** Bytes that went through the data port. */
   portBytes = 0;
   readonly #machine: Machine;
@@ -72,48 +74,41 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
     });
     this.#line = line;
     core.call.ideReset(this.context);
+    this.data = new DataPort(core, this.context, {
+      read: (width) => this.#read(AtaRegister.Data, width),
+      write: (width, value) => this.#write(AtaRegister.Data, width, value),
+    });
   }
 
   read(register: AtaRegister, width: Width): number {
-    // Within a block a data word is a load and a step: no call into the core, which sees to how blocks begin and end.
-    if (register === AtaRegister.Data) {
-      const { u32 } = this.core;
-      const context = this.context >>> 2;
-      const at = u32[context + IdeField.BufferAt / 4];
-      const inside = at + width < u32[context + IdeField.BufferEnd / 4] && (at & (width - 1)) === 0;
-      if (inside && width !== 1 && u32[context + IdeField.Phase / 4] === IdePhase.PioIn) {
-        u32[context + IdeField.BufferAt / 4] = at + width;
-        const value = u32[context + IdeField.Buffer / 4 + (at >>> 2)];
-        return width === 4 ? value : at & 2 ? value >>> 16 : value & 0xffff;
-      }
-    }
+    return register === AtaRegister.Data ? this.data.readPort(0, width) : this.#read(register, width);
+  }
+
+  write(register: AtaRegister, width: Width, value: number): void {
+    if (register === AtaRegister.Data) this.data.writePort(0, width, value);
+    else this.#write(register, width, value);
+  }
+
+  #read(register: AtaRegister, width: Width): number {
+    this.data.settle();
     const answer = this.core.call.ideRead(this.context, register, width);
+    this.data.open();
     if (answer < EVENT) return answer;
     this.#react(Math.floor(answer / EVENT));
     return answer % EVENT;
   }
 
-  write(register: AtaRegister, width: Width, value: number): void {
-    if (register === AtaRegister.Data) {
-      const { u32 } = this.core;
-      const context = this.context >>> 2;
-      const at = u32[context + IdeField.BufferAt / 4];
-      const inside = at + width < u32[context + IdeField.BufferEnd / 4] && (at & (width - 1)) === 0;
-      if (inside && width !== 1 && u32[context + IdeField.Phase / 4] === IdePhase.PioOut) {
-        u32[context + IdeField.BufferAt / 4] = at + width;
-        const to = context + IdeField.Buffer / 4 + (at >>> 2);
-        if (width === 4) u32[to] = value;
-        else u32[to] = at & 2 ? (u32[to] & 0xffff) | (value << 16) : (u32[to] & 0xffff0000) | (value & 0xffff);
-        return;
-      }
-    }
+  #write(register: AtaRegister, width: Width, value: number): void {
+    this.data.settle();
     const event = this.core.call.ideWrite(this.context, register, width, value);
+    this.data.open();
     if (event !== 0) this.#react(event);
   }
 
   /** The hardware reset wire. */
   reset(): void {
     this.core.call.ideReset(this.context);
+    this.data.open();
     for (const device of this.#devices) device?.reset("power");
     this.#driveLine();
   }
@@ -126,6 +121,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   }
 
   save(): ChannelState {
+    this.data.settle();
     return saveChannel(this.core, this.context, this.#asked, this.#devices);
   }
 
@@ -150,6 +146,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   #load(state: ChannelState): void {
     this.#dropped = null;
     loadChannel(this.core, this.context, state, this.#devices);
+    this.data.open();
     state.devices.forEach((saved, i) => {
       this.#devices[i]?.restore(saved);
     });
@@ -171,6 +168,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
       return;
     }
     const event = this.core.call.ideFinish(this.context, answer, lba);
+    this.data.open();
     if (this.#get(IdeField.Phase) === IdePhase.PioIn) this.portBytes += this.#get(IdeField.BufferEnd);
     if (event !== 0) this.#react(event);
   }

@@ -180,13 +180,19 @@ class PiixIde implements IdeController {
   }
 
   #legacyPorts(machine: Machine): void {
-    const [primary, secondary] = this.channels;
-    const register = (base: number, length: number, at: IdeChannel, first: AtaRegister) =>
-      this.#releases.push(machine.ports.register(base, length, window(at, base, first)));
-    register(AtaPort.PrimaryCommand, 8, primary, AtaRegister.Data);
-    register(AtaPort.PrimaryControl, 1, primary, AtaRegister.Control);
-    register(AtaPort.SecondaryCommand, 8, secondary, AtaRegister.Data);
-    register(AtaPort.SecondaryControl, 1, secondary, AtaRegister.Control);
+    const register = (base: number, length: number, device: PortDevice) =>
+      this.#releases.push(machine.ports.register(base, length, device));
+    const bases = [
+      [AtaPort.PrimaryCommand, AtaPort.PrimaryControl],
+      [AtaPort.SecondaryCommand, AtaPort.SecondaryControl],
+    ];
+    this.channels.forEach((channel, i) => {
+      const [command, control] = bases[i];
+      // The data port is a window of its own, so that a machine can bind it straight (PortStream).
+      register(command, 1, channel.data);
+      register(command + 1, 7, window(channel, command + 1, AtaRegister.Error));
+      register(control, 1, window(channel, control, AtaRegister.Control));
+    });
   }
 
   #nativeBars(): IoBar[] {

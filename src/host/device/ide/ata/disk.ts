@@ -75,6 +75,8 @@ export class IdeDisk implements IdeDevice, AtaDisk {
   state!: DiskState;
   readonly #request = new BlockRequest();
   readonly #flush = new BlockRequest();
+  readonly #alone = [this.#request];
+  readonly #durable = [this.#request, this.#flush];
   readonly #media: MediaAccess;
 
   /** `index` numbers the drives of a controller. @throws ParavaneError INVALID, UNSUPPORTED */
@@ -120,7 +122,7 @@ export class IdeDisk implements IdeDevice, AtaDisk {
   transfer(): void {
     const { port, state } = this;
     const op = port.op;
-    wake(state, port.clock.now());
+    wake(state, port.clock);
     state.nativeMaxRead = false;
     state.security.prepared = false;
     const error = mediaError(this);
@@ -270,7 +272,7 @@ export class IdeDisk implements IdeDevice, AtaDisk {
     const { command } = port;
     const forced = command === AtaCommand.WriteDmaFuaExt || command === AtaCommand.WriteMultipleFuaExt;
     const durable = op === IdeOp.Write && (forced || port.get(DriveField.WriteCache) === 0);
-    this.submit(durable ? [request, this.#flush] : [request], (status, lba) => this.#ended(op, status, lba));
+    this.submit(durable ? this.#durable : this.#alone, (status, lba) => this.#ended(op, status, lba));
   }
 
   #ended(op: IdeOp, status: Status, lba: number): void {

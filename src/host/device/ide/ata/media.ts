@@ -22,7 +22,6 @@ export class MediaAccess {
       request.status = Status.Pending;
       request.error = null;
     }
-    const ended = () => this.#ended(batch, done, tries);
     let later: Later<void>;
     try {
       later = this.#config.block.submit(batch);
@@ -30,8 +29,10 @@ export class MediaAccess {
       // The block has been closed under us: its requests stay pending, which counts as lost below.
       later = undefined;
     }
-    if (later) later.then(ended, ended);
-    else ended();
+    if (later) {
+      const ended = () => this.#ended(batch, done, tries);
+      later.then(ended, ended);
+    } else this.#ended(batch, done, tries);
   }
 
   get stopped(): boolean {
@@ -53,7 +54,8 @@ export class MediaAccess {
   }
 
   #ended(batch: readonly BlockRequest[], done: Done, tries: number): void {
-    const failed = batch.find((request) => request.status !== Status.Ok);
+    let failed: BlockRequest | undefined;
+    for (const request of batch) if (request.status !== Status.Ok) failed ??= request;
     if (!failed) {
       done(Status.Ok, -1);
       return;

@@ -1,6 +1,8 @@
 // Power modes (ATA/ATAPI-6 §6.7). They cost nothing here and show only in CHECK POWER MODE. SLEEP is a standby from which
 // any command wakes the drive, as in QEMU and VirtualBox: a guest that forgets the reset (§6.7.3) must not lose its disk.
 import { AtaCommand, AtaRegister } from "../../../../../assembly/spec/ata.ts";
+import type { Clock } from "../../../../core/machine.ts";
+import type { DevicePort } from "../port.ts";
 import type { AtaDisk, Verdict } from "./command.ts";
 import type { DiskState } from "./state.ts";
 
@@ -15,16 +17,22 @@ function period(count: number): number {
   return count === 255 ? (21 * 60 + 15) * second : 12 * 3600 * second;
 }
 
+/** The standby timer starts when it is set, and again with each command for the media. */
+function startTimer(port: DevicePort, state: DiskState): void {
+  state.standbyAfter = period(port.count());
+  state.lastCommand = port.clock.now();
+}
+
 export function power({ port, state }: AtaDisk): Verdict {
   switch (port.command) {
     case AtaCommand.Standby:
     case AtaCommand.StandbyOld:
-      state.standbyAfter = period(port.count());
+      startTimer(port, state);
       state.standby = true;
       return "flush";
     case AtaCommand.Idle:
     case AtaCommand.IdleOld:
-      state.standbyAfter = period(port.count());
+      startTimer(port, state);
       return true;
     case AtaCommand.IdleImmediate:
     case AtaCommand.IdleImmediateOld:
@@ -45,8 +53,8 @@ function isStandby(state: DiskState, now: number): boolean {
   return state.standby || (state.standbyAfter !== 0 && now - state.lastCommand >= state.standbyAfter);
 }
 
-/** A command for the media has come: the drive is active. */
-export function wake(state: DiskState, now: number): void {
+/** A command for the media has come: the drive is active. Only a running standby timer is worth a look at the clock. */
+export function wake(state: DiskState, clock: Clock): void {
   state.standby = false;
-  state.lastCommand = now;
+  if (state.standbyAfter !== 0) state.lastCommand = clock.now();
 }

@@ -1,7 +1,7 @@
 // Resets: SRST and the reset wire for both drives, DEVICE RESET and IDLE IMMEDIATE for the one that is busy. What is in
 // flight is waited for, with BSY set, before any register changes: a late completion finds the phase and is dropped.
-import { AtaControl, AtaDevice, AtaError, AtaRegister, AtaSignature, AtaStatus } from "../spec/ata";
-import { DriveField, DriveKind, IdeAbort, IdeEvent, IdeField, IdePhase } from "../spec/ide";
+import { AtaControl, AtaDevice, AtaError, AtaRegister, AtaSignature, AtaStatus, BmStatus } from "../spec/ata";
+import { DriveField, DriveKind, IdeAbort, IdeEvent, IdeField, IdePhase, PrdOutcome } from "../spec/ide";
 import {
   addEvent,
   clearActive,
@@ -19,8 +19,9 @@ import {
 
 /** SRST is set, or the reset wire is pulled. */
 export function beginReset(ctx: usize): void {
-  // The bus master does not hear a drive's reset: it stays Active unless data was on its way.
-  if (get(ctx + IdeField.Phase) === IdePhase.Dma && get(ctx + IdeField.InFlight) !== 0) clearActive(ctx);
+  const phase = get(ctx + IdeField.Phase);
+  const moving = phase === IdePhase.Dma && get(ctx + IdeField.InFlight) !== 0;
+  if (phase !== IdePhase.Reset && !moving) put(ctx + IdeField.Outcome, PrdOutcome.None);
   put(ctx + IdeField.Phase, IdePhase.Reset);
   put(ctx + IdeField.Abort, IdeAbort.None);
   for (let i: u32 = 0; i < 2; i++) {
@@ -29,6 +30,17 @@ export function beginReset(ctx: usize): void {
     setInterrupt(ctx, drive, 0);
   }
   addEvent(ctx, IdeEvent.Reset);
+}
+
+/**
+ * The bus master does not hear a drive's reset. Data that was on its way gets there, and ends the transfer as it would have
+ * ended it, as in QEMU; that the drive no longer asks for the interrupt is another matter.
+ */
+export function dropDma(ctx: usize): void {
+  if (get(ctx + IdeField.Outcome) === PrdOutcome.None) return;
+  put(ctx + IdeField.Outcome, PrdOutcome.None);
+  clearActive(ctx);
+  put(ctx + IdeField.BmStatus, get(ctx + IdeField.BmStatus) | BmStatus.Interrupt);
 }
 
 /** Both drives as a reset leaves them (§9.2, §9.12), as soon as SRST has fallen and nothing is in flight. */

@@ -1,7 +1,7 @@
 // The registers of one channel as the guest sees them: task file, device control, data port, bus master. One call per
 // port access; what it leaves to do is in IdeField.Event.
 import { AtaCommand, AtaControl, AtaDevice, AtaRegister, AtaStatus, BmCommand, BmStatus } from "../spec/ata";
-import { DriveField, DriveKind, IdeAbort, IdeField, IdeOp, IdePhase } from "../spec/ide";
+import { DriveField, DriveKind, IdeAbort, IdeField, IdeOp, IdePhase, PrdOutcome } from "../spec/ide";
 import { decode, fillCommands } from "./command";
 import {
   clearActive,
@@ -34,6 +34,7 @@ export function ideReset(ctx: usize): void {
     put(drive + DriveField.CurrentSectorsPerTrack, get(drive + DriveField.SectorsPerTrack));
   }
   beginReset(ctx);
+  put(ctx + IdeField.Outcome, PrdOutcome.None);
   put(ctx + IdeField.BmStatus, 0);
   endReset(ctx);
 }
@@ -97,8 +98,14 @@ function answering(ctx: usize, reg: u32): usize {
   return reg === AtaRegister.Status || reg === AtaRegister.AltStatus ? 0 : first;
 }
 
+/** A bus with no drive at all, which nobody pulls anywhere but the host adapter. */
+function isEmpty(ctx: usize): bool {
+  return !isPresent(driveAt(ctx, 0)) && !isPresent(driveAt(ctx, 1));
+}
+
 function readRegister(ctx: usize, reg: u32): u32 {
   const drive = answering(ctx, reg);
+  if (drive === 0 && isEmpty(ctx)) return get(ctx + IdeField.Floating);
   if (drive === 0 || reg > (AtaRegister.AltStatus as u32)) return 0;
   if (reg === AtaRegister.Status) {
     const status = get(drive + DriveField.Status);
@@ -196,7 +203,9 @@ function stepOf(ctx: usize, width: u32, left: u32): u32 {
 }
 
 function readData(ctx: usize, width: u32): u32 {
-  if (get(ctx + IdeField.Phase) !== IdePhase.PioIn) return 0;
+  if (get(ctx + IdeField.Phase) !== IdePhase.PioIn) {
+    return isEmpty(ctx) ? (get(ctx + IdeField.Floating) * 0x01010101) & ones(width) : 0;
+  }
   const at = get(ctx + IdeField.BufferAt);
   const end = get(ctx + IdeField.BufferEnd);
   const source = ctx + IdeField.Buffer + at;

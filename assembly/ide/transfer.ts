@@ -17,7 +17,7 @@ import {
 import { BlockStatus } from "../spec/request";
 import { writeAddress, writeCount } from "./address";
 import { addEvent, clearActive, get, isPresent, put, selected, setInterrupt, setRegister, setStatus } from "./context";
-import { endAbort, endReset, sign, signature } from "./reset";
+import { dropDma, endAbort, endReset, sign, signature } from "./reset";
 
 function ask(ctx: usize, event: u32): void {
   put(ctx + IdeField.InFlight, 1);
@@ -114,12 +114,14 @@ export function inRange(ctx: usize, drive: usize): bool {
   const sectors = load<u64>(drive + DriveField.Sectors);
   const fault = get(ctx + IdeField.Fault);
   if (fault !== 0) {
+    addEvent(ctx, IdeEvent.NotFound);
     fail(ctx, drive, fault, 0);
     return false;
   }
   if (lba <= sectors && (get(ctx + IdeField.Moving) as u64) <= sectors - lba) return true;
   // The first sector that is not there.
   store<u64>(ctx + IdeField.Lba, max(lba, sectors));
+  addEvent(ctx, IdeEvent.NotFound);
   failAt(ctx, drive, AtaError.IdNotFound, 0);
   return false;
 }
@@ -201,6 +203,7 @@ export function finish(ctx: usize, answer: u32, lba: f64): void {
   const drive = selected(ctx);
   put(ctx + IdeField.InFlight, 0);
   if (get(ctx + IdeField.Phase) === IdePhase.Reset) {
+    dropDma(ctx);
     endReset(ctx);
     return;
   }

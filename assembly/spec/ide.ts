@@ -64,6 +64,8 @@ export const enum IdeField {
   Last = 108,
   /** IdeAbort: what to do once nothing is in flight any more. */
   Abort = 112,
+  /** What a channel without drives reads as, a byte. */
+  Floating = 116,
 
   Drives = 128,
   Commands = 448,
@@ -117,7 +119,7 @@ export const enum DriveKind {
 
 export const enum IdeLimit {
   SectorBytes = 512,
-  /** Sectors in one DRQ block of READ or WRITE MULTIPLE. */
+  /** Sectors in one DRQ block of READ or WRITE MULTIPLE, unless the drive is told or made otherwise. */
   Multiple = 16,
   /** Bytes of one DRQ block. */
   BlockBytes = 65536,
@@ -151,6 +153,8 @@ export const enum IdeEvent {
   Reset = 8,
   /** The same for the selected device alone: DEVICE RESET, or IDLE IMMEDIATE while busy. */
   Abort = 16,
+  /** The command named sectors that are not there, and has ended so: the device may want to note it. */
+  NotFound = 32,
 }
 
 /** Why what is in flight is waited for. */
@@ -263,4 +267,6 @@ export const enum PrdOutcome {
   BadAddress = 3,
   /** The PCI function may not master the bus. */
   NoBusMaster = 4,
+  /** A reset found no data on its way. */
+  None = 5,
 }

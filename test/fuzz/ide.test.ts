@@ -175,7 +175,7 @@ class Fuzz {
         },
         idePrd: (ctx: number, master: number) => {
           const asked = original.idePrd(ctx, master);
-          this.count(`PRD ${NAMES[this.#core.get(ctx + IdeField.Outcome) as PrdOutcome]}`);
+          this.count(`PRD ${NAMES[this.#core.get(ctx + IdeField.Outcome) as Exclude<PrdOutcome, PrdOutcome.None>]}`);
           return seen(ctx, asked);
         },
       },

@@ -13,11 +13,15 @@ export class IdeBench {
   readonly registers: TrappedAtaRegisters;
   readonly channel: 0 | 1;
 
-  constructor(drives: IdeOptions["drives"], options: { memory?: number; channel?: 0 | 1; clock?: Clock } = {}) {
+  constructor(
+    drives: IdeOptions["drives"],
+    options: { memory?: number; channel?: 0 | 1; clock?: Clock; emptyChannel?: 0 | 0x7f | 0xff } = {},
+  ) {
     this.machine = new LabMachine({ memory: options.memory ?? 4 << 20 });
     if (options.clock) Object.assign(this.machine, { clock: options.clock });
     this.cpu = this.machine.guest;
-    this.controller = attachIde(this.machine, { drives, slot: 1 });
+    const { emptyChannel = 0 } = options;
+    this.controller = attachIde(this.machine, { drives, slot: 1, emptyChannel });
     this.channel = options.channel ?? 0;
     this.registers = new TrappedAtaRegisters(this.cpu, this.channel, enableBusMaster(this.cpu)!);
   }

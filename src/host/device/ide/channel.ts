@@ -52,6 +52,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
     line: InterruptLine,
     devices: readonly (IdeDevice | null)[],
     busMaster: () => boolean,
+    floating: number,
   ) {
     this.#machine = machine;
     this.interruptLine = interruptLine;
@@ -66,6 +67,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
     this.#set(IdeField.RamBase, machine.memory.base);
     this.#set(IdeField.RamSize, machine.memory.size);
     this.#set(IdeField.Table, table);
+    this.#set(IdeField.Floating, floating);
     devices.forEach((device, i) => {
       if (!device) return;
       const drive = this.context + IdeField.Drives + i * DriveField.Size;
@@ -176,7 +178,10 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   takeDma(request: BlockRequest): boolean {
     const ready = this.core.call.idePrd(this.context, this.#busMaster() ? 1 : 0) !== 0;
     if (ready) this.#table.read(0, request);
-    else this.#asked = null;
+    else {
+      this.#asked = null;
+      if (this.#get(IdeField.Event) & IdeEvent.NotFound) this.#selected?.notFound?.();
+    }
     return ready;
   }
 
@@ -193,6 +198,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
 
   /** Does what the core has asked for. The line moves last, when every register tells the new state. */
   #react(event: number): void {
+    if (event & IdeEvent.NotFound) this.#selected?.notFound?.();
     if (event & (IdeEvent.Io | IdeEvent.Execute)) {
       this.#asked = event & IdeEvent.Io ? "io" : "execute";
       if (this.#get(IdeField.Protocol) === IdeProtocol.PioOut) this.portBytes += this.#get(IdeField.BufferEnd);

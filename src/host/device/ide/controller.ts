@@ -30,6 +30,11 @@ export interface IdeOptions {
    * Specification 1.0): they stand where BARs 0 to 3 say and share INTA#, wired to that legacy line.
    */
   mode?: "legacy" | { native: { interrupt: number } };
+  /**
+   * What a channel without drives reads as: 0, the default, as QEMU's does; 7Fh, as VirtualBox's, whose data line 7 is pulled
+   * down and the others up; or FFh, a bus that nothing drives.
+   */
+  emptyChannel?: 0x00 | 0x7f | 0xff;
 }
 
 export interface IdeController extends Device {
@@ -94,6 +99,7 @@ class PiixIde implements IdeController {
         native ? this.#share(index) : machine.interrupt(legacy),
         this.#devices.slice(index * 2, index * 2 + 2),
         () => this.#function.busMaster,
+        options.emptyChannel ?? 0,
       );
     this.channels = [channel(0, AtaPort.PrimaryInterrupt), channel(1, AtaPort.SecondaryInterrupt)];
     const bars = native ? this.#nativeBars() : [null, null, null, null];

@@ -42,6 +42,8 @@ export interface IdeDevice {
    * that `execute` and `transfer` must bear to be called once more with the state that they themselves left.
    */
   readonly goesOn?: boolean;
+  /** The core has refused the command under way: it names sectors that are not there. Registers tell how it ended. */
+  notFound?(): void;
   /** The guest will ask for nothing more. */
   close?(): void;
   /** A command waits for `resume`, which has it tried again. */

@@ -79,6 +79,9 @@ export function loadChannel(
     if (word(drive + DriveField.Multiple) * word(drive + DriveField.SectorBytes) > IdeLimit.BlockBytes)
       wrong(`drive ${i}, multiple`);
   }
+  const floating = core.u32[(context + IdeField.Floating) >>> 2];
   core.u32.set(words, (context >>> 2) + FIRST);
+  // The adapter's, not the guest's.
+  core.set(context + IdeField.Floating, floating);
   core.u8.set(buffer as Uint8Array, context + IdeField.Buffer);
 }

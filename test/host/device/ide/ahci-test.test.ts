@@ -226,7 +226,7 @@ test("/ahci/max", () => {
   expect(ide.lba48).toBe(SECTORS - 1);
 });
 
-test("/ahci/reset", () => {
+test("/ahci/reset/simple", () => {
   const ide = bench();
   const first = identify(ide);
   for (let i = 0; i < 2; i++) {
@@ -237,6 +237,24 @@ test("/ahci/reset", () => {
     ide.machine.reset();
     ide.setBusMaster(true);
   }
+});
+
+test("/ahci/reset/pending_callback", async () => {
+  const ide = bench();
+  const [first, second] = [pattern(4096, 1), pattern(4096, 2)];
+  write(ide, "dma", "lba48", 0, first);
+  ide.cpu.ram.bytes(BUFFER, 4096).set(second);
+  master(ide, 4096);
+  ide.block.held = true;
+  ide.command48(0x35, 8, 8);
+  ide.write(AtaRegister.BmCommand, BmCommand.Start);
+  expect(ide.block.waiting).toBe(1);
+  ide.machine.reset();
+  await ide.block.release();
+  ide.block.held = false;
+  ide.setBusMaster(true);
+  same(read(ide, "dma", "lba48", 0, 4096), first);
+  same(read(ide, "dma", "lba48", 8, 4096), second);
 });
 
 describe("CD", () => {
@@ -257,6 +275,26 @@ describe("CD", () => {
     const ide = drive(count);
     same(mode === "dma" ? ide.dma(read10(count), count * 2048) : ide.pio(read10(count), 2048).bytes, ide.want);
     expect(ide.last.status).toBe(IDLE);
+  });
+
+  /** What stops and starts there is the command engine of the host adapter, here the bus master. */
+  test.each(["pio", "dma"])("/ahci/cdrom/engine_restart/%s", async (mode) => {
+    const block = new SparseBlock(2 * 2048);
+    block.poke(0, sectors(2, 2048));
+    const ide = new CdBench([[{ cd: cdFromBlock(block) }]]);
+    ide.pio(cdb(PacketOp.RequestSense, 0, 0, 0, 18));
+    master(ide, 2048);
+    block.held = true;
+    ide.packet(read10(1), mode === "dma" ? 1 : 0, 2048);
+    const start = BmCommand.Start | BmCommand.ToMemory;
+    for (const value of [start, 0, start]) ide.write(AtaRegister.BmCommand, value);
+    expect([block.waiting, ide.altStatus & AtaStatus.Error, ide.irq]).toEqual([1, 0, false]);
+    await block.release();
+    expect(ide.irq).toBe(true);
+    same(mode === "dma" ? ide.cpu.ram.bytes(BUFFER, 2048) : ide.drain(), block.peek(0, 2048));
+    expect(ide.status).toBe(IDLE);
+    block.held = false;
+    same(ide.pio(read10(1), 2048).bytes, block.peek(0, 2048));
   });
 
   test("/ahci/cdrom/pio/bcl", () => {

@@ -455,3 +455,39 @@ test("queued commands are refused", () => {
   }
   expect(ide.identify()[83] & 2).toBe(0);
 });
+
+test("the standby timer starts when it is set, and again with each command for the media", () => {
+  const ide = new AtaBench();
+  const mode = () => {
+    ide.command(AtaCommand.CheckPower);
+    return ide.read(AtaRegister.Count);
+  };
+  ide.clock.pass(3_600_000);
+  // IDLE with a period of ten times five seconds.
+  ide.command(AtaCommand.Idle, { count: 10 });
+  ide.clock.pass(49_000);
+  expect(mode()).toBe(0xff);
+  ide.command(AtaCommand.ReadSectors, { count: 1 });
+  ide.drain();
+  ide.clock.pass(49_000);
+  expect(mode()).toBe(0xff);
+  ide.clock.pass(1_000);
+  expect(mode()).toBe(0);
+});
+
+test("READ and WRITE MULTIPLE of up to 128 sectors a block, on a drive that is made so", () => {
+  const ide = new AtaBench({ multiple: 128 });
+  expect([ide.identify()[47] & 0xff, ide.identify()[59]]).toEqual([128, 0x0110]);
+  expect(ide.command(AtaCommand.SetMultiple, { count: 128 })).toBe(IDLE);
+  ide.command(AtaCommand.WriteMultiple, { count: 200, lba: 5 });
+  const data = pattern(200 * 512, 3);
+  ide.feed(data.subarray(0, 128 * 512));
+  expect(ide.block.log).toEqual([{ op: Op.Write, offset: 5 * 512, length: 128 * 512 }]);
+  ide.feed(data.subarray(128 * 512));
+  expect(ide.status).toBe(IDLE);
+  ide.command(AtaCommand.ReadMultiple, { count: 200, lba: 5 });
+  expect(Buffer.compare(ide.drain(), data)).toBe(0);
+  for (const multiple of [0, 3, 256]) expect(() => new AtaBench({ multiple })).toThrow("multiple");
+  // A block is 64 KiB at most.
+  expect(() => new AtaBench({ multiple: 32, sectorSize: 4096 })).toThrow("multiple");
+});

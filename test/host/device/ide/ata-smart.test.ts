@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { AtaError, AtaRegister, AtaStatus, BmCommand, Prd } from "../../../../assembly/spec/ata.ts";
 import { Op, Status } from "../../../../src/core/block.ts";
-import { ABORTED, AtaBench, checksum, FAILED, IDLE, word } from "../../../support/ata-disk.ts";
+import { ABORTED, AtaBench, checksum, FAILED, IDLE, type Registers, word } from "../../../support/ata-disk.ts";
 import { pattern } from "../../../support/ide.ts";
 
 const KEY = 0xc24f00;
@@ -250,6 +250,30 @@ describe("logs", () => {
       [1, 6],
     ])
       expect(smart(ide, 0xd6, count, low)).toBe(FAILED);
+  });
+
+  test.each<[string, number, Registers]>([
+    ["PIO read over the end", 0x20, { lba: 131070, count: 5 }],
+    ["PIO write over the end", 0x30, { lba: 131072, count: 1 }],
+    ["verify over the end", 0x40, { lba: 131070, count: 5 }],
+    ["DMA read over the end", 0xc8, { lba: 131070, count: 5 }],
+    ["48-bit DMA write", 0x35, { lba: 131072, count: 1, ext: true }],
+    ["CHS outside the translation", 0x20, { lba: 0x100, count: 1, device: 0xa3 }],
+  ])("the error log keeps a sector that is not there: %s", (_name, code, registers) => {
+    const ide = new AtaBench();
+    ide.prds(0x200000, [[0x300000, Prd.EndOfTable | (5 * 512)]]);
+    ide.write(AtaRegister.BmTable, 0x200000, 4);
+    ide.write(AtaRegister.BmCommand, BmCommand.Start | (code === 0xc8 ? BmCommand.ToMemory : 0));
+    ide.command(code, registers);
+    // By PIO what is there comes first; a block is looked for when it has been sent.
+    if (code === 0x20) expect(ide.drain()).toHaveLength(registers.device ? 0 : 1024);
+    if (code === 0x30) ide.feed(new Uint8Array(512));
+    expect(ide.ended).toEqual([FAILED, AtaError.IdNotFound]);
+    const summary = read(ide, 0xd5, 1, 1);
+    expect([summary[1], word(summary, 226)]).toEqual([1, 1]);
+    const entry = summary.subarray(2, 92);
+    const lba = entry[60 + 3] | (entry[60 + 4] << 8) | (entry[60 + 5] << 16);
+    expect([entry[48 + 7], entry[60 + 1], lba]).toEqual([code, AtaError.IdNotFound, registers.device ? 0x100 : 131072]);
   });
 
   test("the error logs keep what media commands failed of, five and four of them", () => {

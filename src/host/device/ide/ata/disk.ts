@@ -247,7 +247,7 @@ export class IdeDisk implements IdeDevice, AtaDisk {
     const { port, config } = this;
     const { modes } = config;
     const kind = modes.ultra >= 0 ? AtaTransfer.UltraDma | modes.ultra : AtaTransfer.MultiWordDma | modes.multiWord;
-    port.set(DriveField.Multiple, IdeLimit.Multiple);
+    port.set(DriveField.Multiple, Math.min(IdeLimit.Multiple, config.multiple));
     port.set(DriveField.TransferMode, modes.ultra < 0 && modes.multiWord < 0 ? AtaTransfer.PioFlow | modes.pio : kind);
     port.set(DriveField.WriteCache, config.writeCache ? 1 : 0);
     port.set(DriveField.ReadAhead, 1);
@@ -278,12 +278,19 @@ export class IdeDisk implements IdeDevice, AtaDisk {
   #ended(op: IdeOp, status: Status, lba: number): void {
     const { port, state } = this;
     if (status !== Status.Ok && op !== IdeOp.Flush) {
-      const at = lba >= 0 ? lba : port.channelField(IdeField.Lba) + port.channelField(IdeField.Lba + 4) * 2 ** 32;
+      const at = lba >= 0 ? lba : wide(port, IdeField.Lba);
       if (status === Status.Media && op !== IdeOp.Write)
         state.smart.readErrors = Math.min(0xffff, state.smart.readErrors + 1);
       port.finish(status, lba);
       this.#log(at);
     } else port.finish(status, lba);
+  }
+
+  notFound(): void {
+    const { port } = this;
+    const isNowhere = port.channelField(IdeField.Fault) !== 0;
+    const given = port.address | ((port.register(AtaRegister.Device) & AtaDevice.Head) << 24);
+    this.#log(isNowhere ? given : wide(port, IdeField.Lba));
   }
 
   /** SMART keeps how a media command failed (ATA/ATAPI-6 §6.14.4). */
@@ -327,7 +334,7 @@ export class IdeDisk implements IdeDevice, AtaDisk {
     const { port } = this;
     const request = this.#request;
     const unit = port.channelField(IdeField.Unit);
-    const lba = port.channelField(IdeField.Lba) + port.channelField(IdeField.Lba + 4) * 2 ** 32;
+    const lba = wide(port, IdeField.Lba);
     request.op = op === IdeOp.Write ? Op.Write : Op.Read;
     request.offset = lba * unit;
     request.length = port.channelField(IdeField.Moving) * unit;
@@ -340,6 +347,11 @@ export class IdeDisk implements IdeDevice, AtaDisk {
   submit(batch: readonly BlockRequest[], done: (status: Status, lba: number) => void): void {
     this.#media.submit(batch, done);
   }
+}
+
+/** A u64 field of the channel. */
+function wide(port: DevicePort, field: IdeField): number {
+  return port.channelField(field) + port.channelField(field + 4) * 2 ** 32;
 }
 
 function gather({ memory, segments }: BlockRequest, into: Uint8Array): void {

@@ -1,5 +1,5 @@
 import { AtaConfigurable, AtaIdentify, AtaTransfer } from "../../../../../assembly/spec/ata.ts";
-import { DriveField, DriveKind, IdeLimit } from "../../../../../assembly/spec/ide.ts";
+import { DriveField, DriveKind } from "../../../../../assembly/spec/ide.ts";
 import type { DevicePort } from "../port.ts";
 import { type AtaDisk, offers } from "./command.ts";
 import { securityWord } from "./security.ts";
@@ -63,7 +63,7 @@ export function identifyDisk(disk: AtaDisk): Uint16Array {
   putText(words, AtaIdentify.Serial, 20, config.serial);
   putText(words, AtaIdentify.Firmware, 8, config.firmware);
   putText(words, AtaIdentify.Model, 40, config.model);
-  words[AtaIdentify.MaximumMultiple] = 0x8000 | IdeLimit.Multiple;
+  words[AtaIdentify.MaximumMultiple] = 0x8000 | config.multiple;
   // IORDY, LBA, DMA.
   words[AtaIdentify.Capabilities] = 0x0a00 | bits([8, (modes.multiWord | modes.ultra | modes.singleWord) !== 0]);
   words[AtaIdentify.PioTiming] = 0x0200;

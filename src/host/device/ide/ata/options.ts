@@ -41,6 +41,8 @@ export interface IdeDriveOptions {
   /** Rotations a minute, 1 for a solid-state drive (ATA8-ACS §7.16.7.77); default not said. */
   rotationRate?: number;
   modes?: TransferModes;
+  /** Sectors that READ and WRITE MULTIPLE move in a block at most: a power of two to 128, 64 KiB in all; default 16. */
+  multiple?: number;
   /** 48-bit addresses; default true. */
   lba48?: boolean;
   /** Whether the write cache is on after power-on; default true. */
@@ -77,6 +79,7 @@ export interface DriveConfig {
   heads: number;
   sectorsPerTrack: number;
   modes: { pio: number; singleWord: number; multiWord: number; ultra: number };
+  multiple: number;
   lba48: boolean;
   removable: boolean;
   writeCache: boolean;
@@ -92,7 +95,7 @@ const MAX_BYTES = 2 ** 53;
 
 /** What a disk with these options is; `index` numbers the drives of a controller. @throws ParavaneError INVALID, UNSUPPORTED */
 export function configOf(options: IdeDriveOptions, index: number): DriveConfig {
-  const { block, modes = {} } = options;
+  const { block, modes = {}, multiple = IdeLimit.Multiple } = options;
   const sectorBytes = block.sectorSize;
   if (sectorBytes < 512 || sectorBytes > 4096 || !isPower(sectorBytes)) {
     throw new ParavaneError("UNSUPPORTED", `an IDE disk has sectors of 512 to 4096 bytes, this one of ${sectorBytes}`, {
@@ -136,6 +139,7 @@ export function configOf(options: IdeDriveOptions, index: number): DriveConfig {
       multiWord: mode("multiWord", modes.multiWord, 2, 2),
       ultra: mode("ultra", modes.ultra, 6, IdeLimit.UltraDma),
     },
+    multiple: within("multiple", isPower(multiple) ? multiple : 0, 1, Math.min(128, IdeLimit.BlockBytes / sectorBytes)),
     lba48: options.lba48 ?? true,
     removable: options.removable ?? false,
     writeCache: options.writeCache ?? true,

@@ -1,5 +1,5 @@
 import { AtaConfigurable, AtaFeature, AtaRegister, AtaTransfer } from "../../../../../assembly/spec/ata.ts";
-import { DriveField, DriveKind, IdeLimit } from "../../../../../assembly/spec/ide.ts";
+import { DriveField, DriveKind } from "../../../../../assembly/spec/ide.ts";
 import type { DevicePort } from "../port.ts";
 import { type AtaDisk, offers, type Verdict } from "./command.ts";
 import { modesTo } from "./state.ts";
@@ -88,9 +88,9 @@ export function setTransferMode(port: DevicePort, offered: OfferedModes): boolea
 }
 
 /** §8.48: a power of two up to what word 47 says; 0 switches READ and WRITE MULTIPLE off. */
-export function setMultiple({ port }: AtaDisk): Verdict {
+export function setMultiple({ port, config }: AtaDisk): Verdict {
   const sectors = port.count();
-  if (sectors > IdeLimit.Multiple || (sectors & (sectors - 1)) !== 0) return false;
+  if (sectors > config.multiple || (sectors & (sectors - 1)) !== 0) return false;
   return set(port, DriveField.Multiple, sectors);
 }
 

@@ -35,7 +35,7 @@ export function tableRun(ctx: usize, offset: u64, left: u64): u32 {
   if (value === load<u64>(entries, EntryField.Absent)) return answer(ctx, load<u32>(ctx, MapField.Hole), 0, length);
   if (value === load<u64>(entries, EntryField.Zero)) return answer(ctx, MapExtent.Zero, 0, length);
 
-  const start = value * load<u64>(entries, EntryField.Unit);
+  const start = load<u64>(entries, EntryField.Origin) + value * load<u64>(entries, EntryField.Unit);
   const data = start + load<u64>(entries, EntryField.Data);
   if (!placed(ctx, start, data + block)) return corrupt(ctx, start);
   if (load<u32>(ctx, MapField.BitShift) === 0) return answer(ctx, MapExtent.Data, data + within, length);

@@ -88,15 +88,15 @@ export const enum MapField {
   RunPosition = 104,
   RunLength = 112,
   Top = 120,
-  Leaf = 168,
-  TopCache = 216,
-  LeafCache = 248,
-  Ranges = 280,
+  Leaf = 176,
+  TopCache = 232,
+  LeafCache = 264,
+  Ranges = 296,
   /** Ranges + MapLimit.Ranges × RangeField.Size. */
-  Extents = 6424,
+  Extents = 6440,
   /** u64, Qcow2: Extents + MapLimit.Extents × ExtentField.Size. Store bytes from here on do not exist yet: zeros. */
-  DataEnd = 31000,
-  Size = 31008,
+  DataEnd = 31016,
+  Size = 31024,
 }
 
 /** How a qcow2 image differs from the plainest one. */
@@ -124,7 +124,9 @@ export const enum EntryField {
   Unit = 32,
   /** u64: bytes from where the entry points to the data (VHD: past the sector bitmap). */
   Data = 40,
-  Size = 48,
+  /** u64, Table: the store byte that entry 0 points to (VDI: where the blocks begin). */
+  Origin = 48,
+  Size = 56,
 }
 
 export const enum CacheField {

@@ -242,8 +242,15 @@ export interface ParentReference {
   readonly paths: readonly string[];
   /** The parent's format, where the image says it. */
   readonly format?: string;
-  /** One of these is the right parent's `Image.identity`; empty when the format does not say. */
+  /**
+   * One of these is the right parent's `Image.identity`, or its parts up to a slash; empty when the format does not say.
+   */
   readonly identities: readonly string[];
+  /**
+   * For an image that knows its parent by content, and notes no name: is it the file with these first 512 bytes? `paths` are
+   * guesses then.
+   */
+  recognise?(head: Uint8Array): boolean;
   /** Paths are Windows', with drive letters and backslashes. */
   readonly windows?: boolean;
   /** When the parent's file was last written, in seconds since 1970, where the image notes it. */

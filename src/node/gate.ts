@@ -1,6 +1,7 @@
 import { readdirSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, relative, resolve, sep } from "node:path";
 import { ParavaneError } from "../core/error.ts";
+import { SegmentList } from "../core/segments.ts";
 import { parseFileName } from "../host/block/file-name.ts";
 import type { OpenedFile, OpenGate, OpenRequest } from "../host/block/gate.ts";
 import { FileStore } from "../host/store/file.ts";
@@ -32,7 +33,7 @@ class FileGate implements OpenGate {
     this.#roots = roots;
   }
 
-  open({ kind, image, names, windows, readOnly }: OpenRequest): OpenedFile {
+  open({ kind, image, names, windows, readOnly, recognise }: OpenRequest): OpenedFile {
     const what = kind === "parent" ? "the parent" : "the data file";
     let refusal: ParavaneError | undefined;
     const deny = (name: string, why: string, hint: string) => {
@@ -59,14 +60,47 @@ class FileGate implements OpenGate {
       const path = statSync(wanted, { throwIfNoEntry: false }) ? wanted : windows ? anyCase(wanted) : undefined;
       if (path === undefined || !this.#allows(realOf(path))) continue;
       const store = openRegular(path, readOnly);
+      if (recognise && !recognise(headOf(store))) {
+        store.close();
+        continue;
+      }
       return parsed.format === undefined ? { store } : { store, format: parsed.format };
     }
     if (refusal) throw refusal;
+    const beside = recognise && this.#find(image, recognise);
+    if (beside) return { store: openRegular(beside, readOnly) };
     throw new ParavaneError(
       "NOT_FOUND",
       `${what}, ${names.join(" or ") || "(unnamed)"}, is not there`,
       { file: image, structure: kind === "parent" ? "parent locator" : "data file name", paths: names },
-      { hint: "Copy it beside the image, or name another: paravane img rebase -u" },
+      {
+        hint: recognise
+          ? "The image knows it by content alone: copy it beside the image, or allow its folder with --allow"
+          : "Copy it beside the image, or name another: paravane img rebase -u",
+      },
+    );
+  }
+
+  /** The one file near the image that is it. @throws INVALID when there are two */
+  #find(image: string, recognise: (head: Uint8Array) => boolean): string | undefined {
+    const own = dirname(resolve(image));
+    // VirtualBox keeps the differencing images of a machine in a folder of that name beside its first ones.
+    const folders = [own, join(own, "Snapshots"), dirname(own), ...(this.#roots ?? [])];
+    const found = new Map<string, string>();
+    for (const folder of new Set(folders.map(realOf))) {
+      if (!this.#allows(folder)) continue;
+      for (const name of filesIn(folder)) {
+        const path = join(folder, name);
+        if (!this.#allows(realOf(path)) || !holds(path, recognise)) continue;
+        found.set(realOf(path), path);
+      }
+    }
+    if (found.size <= 1) return [...found.values()][0];
+    throw new ParavaneError(
+      "INVALID",
+      `several files say that they are the parent: ${[...found.values()].join(", ")}`,
+      { file: image, structure: "parent locator", paths: [...found.values()] },
+      { hint: "Move all but the right one elsewhere" },
     );
   }
 
@@ -91,6 +125,42 @@ function openRegular(path: string, readOnly: boolean): FileStore {
   if (store.identity === `${dev}:${ino}` && stat.ino === ino) return store;
   store.close();
   throw new ParavaneError("BUSY", `${path} was replaced while it was opened`, { file: path });
+}
+
+/** Files looked at in one folder, at most. */
+const MAX_FILES = 10_000;
+
+function filesIn(folder: string): string[] {
+  try {
+    const entries = readdirSync(folder, { withFileTypes: true });
+    return entries
+      .filter((entry) => entry.isFile() || entry.isSymbolicLink())
+      .slice(0, MAX_FILES)
+      .map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}
+
+function holds(path: string, recognise: (head: Uint8Array) => boolean): boolean {
+  if (!statSync(path, { throwIfNoEntry: false })?.isFile()) return false;
+  try {
+    const store = openRegular(path, true);
+    try {
+      return recognise(headOf(store));
+    } finally {
+      store.close();
+    }
+  } catch {
+    // One that cannot be read is not it.
+    return false;
+  }
+}
+
+function headOf(store: FileStore): Uint8Array {
+  const head = new Uint8Array(Math.min(512, store.size));
+  store.readv(0, head, SegmentList.of(0, head.length));
+  return head;
 }
 
 /** The one file of that name in other letters' cases, as Windows would find it. */

@@ -26,6 +26,8 @@ export interface EntryLayout {
   unit: number;
   /** Bytes from where the entry points to the data. */
   data?: number;
+  /** For a table: the store byte that entry 0 points to. */
+  origin?: number;
 }
 
 /** One level's metadata, cached in pages of `pageBytes` (a power of two), at most `maxBytes` of them. */
@@ -317,6 +319,7 @@ export class CoreMapper implements Mapper {
     this.#putWide(at + EntryField.Zero, entries.zero ?? entries.absent);
     this.#putWide(at + EntryField.Unit, BigInt(entries.unit));
     this.#putWide(at + EntryField.Data, BigInt(entries.data ?? 0));
+    this.#putWide(at + EntryField.Origin, BigInt(entries.origin ?? 0));
   }
   #putCache(at: number, cache: Shape, tags: number, pages: number): void {
     this.#put(at + CacheField.PageShift, log2(cache.pageBytes));

@@ -46,6 +46,7 @@ beforeAll(() => {
   for (const [format, options] of [
     ["vpc", "subformat=dynamic,force_size=on"],
     ["vhdx", "subformat=dynamic"],
+    ["vdi", "static=off"],
   ]) {
     qemuImg("convert", "-O", format, "-o", options, at("base.qcow2"), at(`base.${format}`));
   }
@@ -61,6 +62,7 @@ const IMAGES = [
   ["qcow2", "snap.qcow2"],
   ["vpc", "base.vpc"],
   ["vhdx", "base.vhdx"],
+  ["vdi", "base.vdi"],
   ["raw", "a.raw"],
 ] as const;
 
@@ -260,6 +262,8 @@ describe("measure", () => {
       ["vhdx", "subformat=dynamic"],
       ["vhdx", "subformat=fixed"],
       ["vhdx", "block_size=1M"],
+      ["vdi", "static=off"],
+      ["vdi", "static=on"],
       ["qcow2", "cluster_size=64k"],
     ]) {
       for (const source of ["base.qcow2", "a.raw"]) {

@@ -41,6 +41,8 @@ const PAIRS: Pair[] = [
     ours: { format: "vhd", subformat: "fixed" },
     qemu: { format: "vpc", options: "subformat=fixed,force_size=on" },
   },
+  { name: "vdi, dynamic", ours: { format: "vdi" }, qemu: { format: "vdi" } },
+  { name: "vdi, fixed", ours: { format: "vdi", subformat: "fixed" }, qemu: { format: "vdi", options: "static=on" } },
 ];
 
 /** Offset, length and fill of some extents, here and there, sector by sector or large. */
@@ -108,31 +110,37 @@ describe.each(PAIRS)("$name", ({ ours, qemu }) => {
     }
   });
 
-  peerTest("qemu-io", "qemu-utils", "both write to one image by turns", async () => {
-    const image = path("img");
-    qemuImg("create", "-f", qemu.format, ...creation, image, String(size));
-    const all: ReturnType<typeof scatter> = [];
-    for (let turn = 0; turn < 4; turn++) {
-      const extents = scatter(10 + turn, size);
-      all.push(...extents);
-      if (turn % 2 === 0) {
-        const disk = await openDisk(new FileStore(image), { format: ours.format });
-        await write(disk, extents);
+  peerTest(
+    "qemu-io",
+    "qemu-utils",
+    "both write to one image by turns",
+    async () => {
+      const image = path("img");
+      qemuImg("create", "-f", qemu.format, ...creation, image, String(size));
+      const all: ReturnType<typeof scatter> = [];
+      for (let turn = 0; turn < 4; turn++) {
+        const extents = scatter(10 + turn, size);
+        all.push(...extents);
+        if (turn % 2 === 0) {
+          const disk = await openDisk(new FileStore(image), { format: ours.format });
+          await write(disk, extents);
+          await disk.close();
+          // QEMU checks what it reads: -P fails on another byte.
+          const { offset, length, fill } = extents[extents.length - 1];
+          expect(qemuIo(qemu.format, image, `read -P ${fill} ${offset} ${length}`)).toMatch(/^read /m);
+        } else {
+          const commands = extents.map(({ offset, length, fill }) => `write -P ${fill} ${offset} ${length}`);
+          qemuIo(qemu.format, image, ...commands);
+        }
+        const disk = await openDisk(new FileStore(image, { readOnly: true }), { format: ours.format });
+        const raw = flat(size, all);
+        await same(disk, raw);
         await disk.close();
-        // QEMU checks what it reads: -P fails on another byte.
-        const { offset, length, fill } = extents[extents.length - 1];
-        expect(qemuIo(qemu.format, image, `read -P ${fill} ${offset} ${length}`)).toMatch(/^read /m);
-      } else {
-        const commands = extents.map(({ offset, length, fill }) => `write -P ${fill} ${offset} ${length}`);
-        qemuIo(qemu.format, image, ...commands);
+        qemuImg("compare", "-f", qemu.format, "-F", "raw", image, raw);
       }
-      const disk = await openDisk(new FileStore(image, { readOnly: true }), { format: ours.format });
-      const raw = flat(size, all);
-      await same(disk, raw);
-      await disk.close();
-      qemuImg("compare", "-f", qemu.format, "-F", "raw", image, raw);
-    }
-  });
+    },
+    180_000,
+  );
 
   peerTest("qemu-img", "qemu-utils", "large disks have the size that was asked for", async () => {
     for (const large of [GiB + 512, 127 * GiB, 2040 * GiB]) {

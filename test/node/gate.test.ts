@@ -146,3 +146,31 @@ test("what a gate opened for an image that then fails is closed again", async ()
   await new Promise((go) => setTimeout(go, 20));
   expect(open()).toBeLessThan(before + 5);
 });
+
+test("a VDI's parent is found by its UUID: beside it, in the folder above, and among those allowed", async () => {
+  const child = at("vm", "Snapshots", "child.vdi");
+  const makeChild = async (base: string) => {
+    const disk = await openFile(base, { readOnly: true });
+    const { uuid, modificationUuid } = disk.describe();
+    await disk.close();
+    const identity = `${uuid}/${modificationUuid}`;
+    await make(child, { format: "vdi", parent: { path: "noted nowhere", identity }, backing: base });
+  };
+  const base = at("vm", "disk.vdi");
+  await make(base, { format: "vdi" });
+  await make(at("vm", "other.vdi"), { format: "vdi" });
+  fs.writeFileSync(at("vm", "short"), "x");
+  await makeChild(base);
+  // The folder above is not its own.
+  expect(await opens(child)).toContain("NOT_FOUND");
+  expect(await opens(child, { gate: allowFolders([at("vm")]) })).toBe("vm/disk.vdi");
+  fs.renameSync(base, at("vm", "Snapshots", "renamed.vdi"));
+  expect(await opens(child)).toBe("vm/Snapshots/renamed.vdi");
+  fs.mkdirSync(at("elsewhere"));
+  fs.renameSync(at("vm", "Snapshots", "renamed.vdi"), at("elsewhere", "base"));
+  expect(await opens(child)).toContain("NOT_FOUND");
+  const gate = allowFolders([at("vm", "Snapshots"), at("elsewhere")]);
+  expect(await opens(child, { gate })).toBe("elsewhere/base");
+  fs.copyFileSync(at("elsewhere", "base"), at("elsewhere", "copy"));
+  expect(await opens(child, { gate })).toContain("INVALID");
+});

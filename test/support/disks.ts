@@ -86,6 +86,24 @@ export const DISKS: DiskCase[] = [
       return openDisk(seen(first), { backing: await openDisk(seen(second), { readOnly: true }) });
     },
   },
+  image("vdi, dynamic", "vdi"),
+  image("vdi, dynamic, small blocks", "vdi", { blockSize: 4096 * 4 }),
+  image("vdi, fixed", "vdi", { subformat: "fixed" }),
+  {
+    name: "vdi over vdi",
+    keeps: true,
+    async open({ first, second, seen }, size) {
+      if (first.size === 0) {
+        const parent = await createDisk(second, { format: "vdi", size });
+        const { uuid, modificationUuid } = parent.describe();
+        await parent.close();
+        const backing = await openDisk(second, { readOnly: true });
+        const identity = `${uuid}/${modificationUuid}`;
+        await (await createDisk(first, { format: "vdi", size, parent: { identity, path: "x" }, backing })).close();
+      }
+      return openDisk(seen(first), { backing: await openDisk(seen(second), { readOnly: true }) });
+    },
+  },
   image("qcow2", "qcow2"),
   image("qcow2, version 2", "qcow2", { compat: "0.10" }),
   image("qcow2, small clusters, wide refcounts", "qcow2", { clusterSize: 4096, refcountBits: 64 }),

@@ -1,5 +1,5 @@
+import { putGuid } from "../../src/host/format/guid.ts";
 import { seal } from "../../src/host/format/vhdx/crc32c.ts";
-import { putGuid } from "../../src/host/format/vhdx/guid.ts";
 
 /** One descriptor of a log entry: a sector's content, or so many bytes of zeros. */
 export type LogChange = { position: number; data: Uint8Array } | { position: number; zeros: number };

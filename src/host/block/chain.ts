@@ -30,8 +30,9 @@ export class Chain {
   }
 
   /** The parent of the image at hand, and its format where that is known. */
-  *parent({ paths, windows = false, format }: ParentReference): Flow<OpenedFile> {
-    const opened = yield* this.#open({ kind: "parent", names: paths, windows, readOnly: true });
+  *parent({ paths, windows = false, format, recognise }: ParentReference): Flow<OpenedFile> {
+    const sought = recognise && { recognise };
+    const opened = yield* this.#open({ kind: "parent", names: paths, windows, readOnly: true, ...sought });
     const said = format === undefined ? undefined : formatOf(format);
     return { ...opened, format: opened.format ?? said };
   }

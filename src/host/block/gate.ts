@@ -12,6 +12,8 @@ export interface OpenRequest {
   /** The names are Windows', with drive letters and backslashes. */
   windows: boolean;
   readOnly: boolean;
+  /** The names are guesses: it is the file, near the image, whose first 512 bytes this knows. */
+  recognise?(head: Uint8Array): boolean;
 }
 
 export interface OpenedFile {

@@ -7,7 +7,7 @@ import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
 import { raw } from "../format/raw.ts";
-import { foreignFormat } from "../format/signatures.ts";
+import { foreignFormat, packedWith } from "../format/signatures.ts";
 import { Absent } from "./absent.ts";
 import { readBytes } from "./bytes.ts";
 import { Chain } from "./chain.ts";
@@ -202,7 +202,9 @@ function checkParent(
     onWarning(`${backing.store.name} was written after ${store.name} was based on it, unless it was only copied`);
   }
   const { identity } = backing.image;
-  if (identity === undefined || parent.identities.length === 0 || parent.identities.includes(identity)) return;
+  const known = parent.identities;
+  if (identity === undefined || known.length === 0) return;
+  if (known.some((one) => identity === one || identity.startsWith(`${one}/`))) return;
   throw new ParavaneError(
     "CORRUPT",
     `the parent, ${backing.store.name}, is another disk than ${named}, or was changed`,
@@ -238,6 +240,11 @@ export function* probe(store: Store): Flow<Format> {
   yield* wait(store.readv(store.size - length, tail, SegmentList.of(0, length)));
   let best: Format = raw;
   for (const format of FORMATS) if (format.probe(head, tail) > best.probe(head, tail)) best = format;
+  const packed = best === raw ? packedWith(head) : undefined;
+  if (packed) {
+    const hint = `Unpack it first: ${packed.command.replace("FILE", store.name)}; or, if it is a raw disk, say so: format "raw"`;
+    throw new ParavaneError("UNSUPPORTED", `it is packed with ${packed.name}`, { file: store.name }, { hint });
+  }
   const foreign = best === raw ? foreignFormat(head) : undefined;
   if (foreign === undefined) return best;
   const hint = 'If it is a raw disk with such a content, say so: format "raw"';

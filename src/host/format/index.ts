@@ -1,8 +1,9 @@
 import type { Format } from "../../core/format.ts";
 import { qcow2 } from "./qcow2/index.ts";
 import { raw } from "./raw.ts";
+import { vdi } from "./vdi/index.ts";
 import { vhd } from "./vhd/index.ts";
 import { vhdx } from "./vhdx/index.ts";
 
 /** Every image format, those with a signature first; raw, which anything is, last. */
-export const FORMATS: readonly Format[] = [qcow2, vhd, vhdx, raw];
+export const FORMATS: readonly Format[] = [qcow2, vhd, vhdx, vdi, raw];

@@ -6,7 +6,6 @@ import { raw } from "./raw.ts";
 const FOREIGN: readonly { format: string; at: number; bytes: string }[] = [
   { format: "vmdk", at: 0, bytes: "KDMV" },
   { format: "vmdk", at: 0, bytes: "COWD" },
-  { format: "vdi", at: 64, bytes: "\x7f\x10\xda\xbe" },
   { format: "qed", at: 0, bytes: "QED\0" },
   { format: "parallels", at: 0, bytes: "WithoutFreeSpace" },
   { format: "parallels", at: 0, bytes: "WithouFreSpacExt" },
@@ -33,6 +32,24 @@ export function foreignFormat(head: Uint8Array): string | undefined {
 function isVmdkDescriptor(head: Uint8Array): boolean {
   const text = String.fromCharCode(...head.subarray(0, 512));
   return /^# Disk DescriptorFile/.test(text) || /^(?:#[^\n]*\n|[ \r]*\n)*version=[123][ \r\n]/.test(text);
+}
+
+/** What whole files are packed with, and the command that unpacks `FILE` beside it. */
+const PACKED: readonly { name: string; bytes: string; command: string }[] = [
+  { name: "gzip", bytes: "\x1f\x8b\x08", command: "gzip -dk FILE" },
+  { name: "xz", bytes: "\xfd7zXZ\0", command: "xz -dk FILE" },
+  { name: "Zstandard", bytes: "\x28\xb5\x2f\xfd", command: "zstd -d FILE" },
+  { name: "bzip2", bytes: "BZh", command: "bzip2 -dk FILE" },
+  { name: "zip", bytes: "PK\x03\x04", command: "unzip FILE" },
+  { name: "7z", bytes: "7z\xbc\xaf\x27\x1c", command: "7z x FILE" },
+];
+
+/** What the file is packed with, and how to unpack it; undefined when it does not look packed. */
+export function packedWith(head: Uint8Array): { name: string; command: string } | undefined {
+  return PACKED.find(({ bytes }) => {
+    for (let i = 0; i < bytes.length; i++) if (head[i] !== bytes.charCodeAt(i)) return false;
+    return true;
+  });
 }
 
 /** The format that a file with this first or this last sector would be taken for; undefined when that is raw. */

@@ -54,7 +54,7 @@ export async function commitDisk(disk: Disk, options: CommitOptions = {}): Promi
 
   const before = target.size;
   const wanted = Math.ceil(disk.size / target.sectorSize) * target.sectorSize;
-  await announce(disk, base as Disk, depth);
+  const announced = await announce(disk, base as Disk, depth);
   const { changes } = overlay;
   if (wanted > before) await target.resize(wanted);
   const { written } = await copyDisk(disk, base as Disk, { ...task, depth, ...(rate !== undefined && { rate }) });
@@ -68,7 +68,7 @@ export async function commitDisk(disk: Disk, options: CommitOptions = {}): Promi
   const { setParent, parent } = overlay.image;
   if (depth === 1 && setParent && !overlay.readOnly) {
     if (parent?.modified !== undefined) await renote(disk, base as Disk, { modified: Date.now() / 1000 });
-    else if ((parent?.identities.length ?? 0) > 1) await renote(disk, base as Disk, {});
+    else if (announced) await renote(disk, base as Disk, {});
   }
   return { written, baseSize: { before, after: target.size }, emptied: empties };
 }
@@ -77,13 +77,13 @@ export async function commitDisk(disk: Disk, options: CommitOptions = {}): Promi
  * Some formats give an image a new identity when its content changes, and children note it. So the image notes the one that
  * the base is about to have beside the one it has, and then the base takes it on, before any data moves.
  */
-async function announce(disk: Disk, base: Disk, depth: number): Promise<void> {
+async function announce(disk: Disk, base: Disk, depth: number): Promise<boolean> {
   const overlay = engineOf(disk);
   const target = engineOf(base);
   const { nextIdentity } = target.image;
-  if (nextIdentity === undefined) return;
+  if (nextIdentity === undefined) return false;
   const child = depth === 1 ? overlay : engineOf([...parentsOf(disk)][depth - 2] as Disk);
-  if ((child.image.parent?.identities.length ?? 0) === 0) return;
+  if ((child.image.parent?.identities.length ?? 0) === 0) return false;
   if (depth > 1) {
     const context = { file: overlay.store.name };
     const hint = "Commit one image at a time, each to its own parent";
@@ -93,6 +93,7 @@ async function announce(disk: Disk, base: Disk, depth: number): Promise<void> {
   await renote(disk, base, { nextIdentity });
   // Its first change, durable when this returns.
   await target.exclusive(function* () {});
+  return true;
 }
 
 /** Notes the same parent, of which something has changed. */

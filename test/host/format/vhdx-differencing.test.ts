@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { readBytes, writeBytes, writeZeroes } from "../../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../../src/host/block/open.ts";
-import { newGuid } from "../../../src/host/format/vhdx/guid.ts";
+import { newGuid } from "../../../src/host/format/guid.ts";
 import { buildLocator, parentReference, parseLocator } from "../../../src/host/format/vhdx/locator.ts";
 import { KeptStore } from "../../support/disks.ts";
 import { contentOf } from "../../support/stores.ts";

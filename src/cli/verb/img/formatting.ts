@@ -39,6 +39,12 @@ const FIELDS: Record<string, (image: NewImage) => Shown[]> = {
     ["subformat", options.subformat],
     ["logical_sector_size", options.logicalSectorSize],
   ],
+  vdi: ({ size, parent, options }) => [
+    ["size", size],
+    ...parentFields(parent),
+    ["static", options.subformat === "fixed"],
+    ["block_size", options.blockSize],
+  ],
   qcow2: ({ size, parent, options }) => [
     ["cluster_size", options.clusterSize ?? 65536],
     ["extended_l2", options.extendedL2 ?? false],

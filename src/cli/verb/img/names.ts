@@ -53,6 +53,17 @@ const OPTIONS: Record<string, Record<string, Row>> = {
     backing_file: ["backingFile", text, "the parent: a differencing disk"],
     backing_fmt: ["backingFormat", format, "the parent's format"],
   },
+  vdi: {
+    size: SIZE,
+    static: [
+      "subformat",
+      (value, name) => (onOff(value, name) ? "fixed" : "dynamic"),
+      "on or off: all space is taken at once",
+    ],
+    block_size: ["blockSize", size, "bytes a dynamic disk grows by; QEMU reads 1M only"],
+    backing_file: ["backingFile", text, "the parent: a differencing disk"],
+    backing_fmt: ["backingFormat", format, "the parent's format"],
+  },
   qcow2: {
     size: SIZE,
     cluster_size: ["clusterSize", size, "bytes"],

@@ -7,8 +7,9 @@
 //
 // A data sector gives up its first 8 and last 4 bytes to a signature and the sequence number, by which a torn write shows;
 // the descriptor keeps those bytes.
+
+import { guidAt, putGuid } from "../guid.ts";
 import { seal, sign, signed, viewOf } from "./crc32c.ts";
-import { guidAt, putGuid } from "./guid.ts";
 import { putWide, SECTOR, wide } from "./io.ts";
 
 const ENTRY_SIGNATURE = "loge";

@@ -5,8 +5,8 @@
 //   │ file id │ header 1 │ header 2 │ region table │ region table │ reserved │
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
+import { guidAt, NO_GUID, newGuid, putGuid } from "../guid.ts";
 import { intact, seal, sign, signed, viewOf } from "./crc32c.ts";
-import { guidAt, NO_GUID, newGuid, putGuid } from "./guid.ts";
 import { corrupt, MiB, putWide, read, SECTOR, unsupported, wide, write } from "./io.ts";
 
 export const FILE_SIGNATURE = "vhdxfile";

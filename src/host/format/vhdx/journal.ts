@@ -1,7 +1,7 @@
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
+import { NO_GUID, newGuid } from "../guid.ts";
 import { buildEntry, type Change } from "./entry.ts";
-import { NO_GUID, newGuid } from "./guid.ts";
 import type { Headers } from "./header.ts";
 import { alignUp, corrupt, read, SECTOR, write } from "./io.ts";
 import { LogReader } from "./log.ts";

@@ -1,8 +1,8 @@
 // Parent locator (MS-VHDX 2.6.2.6): key-value pairs that name the parent of a differencing disk.
 import { ParavaneError } from "../../../core/error.ts";
 import type { NewParent, ParentReference } from "../../../core/format.ts";
+import { guidAt, NO_GUID, putGuid } from "../guid.ts";
 import { viewOf } from "./crc32c.ts";
-import { guidAt, NO_GUID, putGuid } from "./guid.ts";
 
 /** The one type that is defined: the parent is a VHDX. */
 export const VHDX_LOCATOR = "b04aefb7-d19e-4a81-b789-25b8e9445913";

@@ -2,8 +2,8 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
+import { guidAt, putGuid } from "../guid.ts";
 import { sign, signed, viewOf } from "./crc32c.ts";
-import { guidAt, putGuid } from "./guid.ts";
 import { alignUp, corrupt, MiB, putWide, unsupported, wide } from "./io.ts";
 import { type ParentLocator, parseLocator, VHDX_LOCATOR } from "./locator.ts";
 import type { Reader, Region } from "./regions.ts";

@@ -1,8 +1,8 @@
 // Region table (MS-VHDX 2.2.3): where the BAT and the metadata are. Two copies, 64 KiB each.
 import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
+import { guidAt, putGuid } from "../guid.ts";
 import { intact, seal, viewOf } from "./crc32c.ts";
-import { guidAt, putGuid } from "./guid.ts";
 import { corrupt, MiB, putWide, unsupported, wide } from "./io.ts";
 
 const SIGNATURE = "regi";

@@ -1,0 +1,42 @@
+import { expect, test } from "vitest";
+import { writeBytes } from "../../../src/host/block/bytes.ts";
+import { createDisk, openDisk } from "../../../src/host/block/open.ts";
+import { createOverlay, parentNote } from "../../../src/host/block/overlay.ts";
+import { vdi } from "../../../src/host/format/vdi/index.ts";
+import { KeptStore } from "../../support/disks.ts";
+import { BLOCK, cutEverywhere, type Life, PARENT, SIZE } from "../../support/life.ts";
+import { tier } from "../../support/tier.ts";
+
+const PROGRAMS = tier(4, 100);
+const TIMEOUT = { timeout: tier(300_000, 7_200_000) };
+
+async function lives(): Promise<Record<string, Life>> {
+  const parent = new KeptStore();
+  const base = await createDisk(parent, { format: "vdi", size: SIZE });
+  await writeBytes(base, 0, new Uint8Array(SIZE).fill(PARENT));
+  await base.close();
+  const behind = () => openDisk(parent, { readOnly: true });
+  const note = { path: "parent.vdi" };
+  return {
+    dynamic: {
+      format: vdi,
+      hasParent: false,
+      create: (store) => createDisk(store, { format: "vdi", size: SIZE, blockSize: BLOCK }),
+      open: (store) => openDisk(store),
+    },
+    differencing: {
+      format: vdi,
+      hasParent: true,
+      create: async (store) =>
+        createOverlay(await behind(), store, { format: "vdi", size: SIZE, blockSize: BLOCK, parent: note }),
+      open: async (store) => openDisk(store, { backing: await behind() }),
+      renamed: async () => parentNote(await behind(), note),
+    },
+  };
+}
+
+test.each(["dynamic", "differencing"])("power may be lost at any step of a %s VDI's life", TIMEOUT, async (kind) => {
+  const cuts = await cutEverywhere((await lives())[kind], PROGRAMS);
+  console.log(`${kind} VDI: ${cuts} cuts of ${PROGRAMS} programs`);
+  expect(cuts).toBeGreaterThan(PROGRAMS * 20);
+});

@@ -14,7 +14,7 @@ const SECTOR = 512;
 export const BLOCK = 65536;
 /** Of a table of one sector, 128 entries: the next block needs another. */
 export const SIZE = 128 * BLOCK - 3 * SECTOR;
-const BLOCKS = [0, 1, 2, 63, 126, 127];
+export const BLOCKS = [0, 1, 2, 63, 126, 127];
 /** The byte that a parent is full of. */
 export const PARENT = 0xee;
 
@@ -48,7 +48,7 @@ interface Moment {
   possible: Possible;
 }
 
-const whole = (disk: Disk, work: (image: Image) => Flow) => (disk as unknown as Engine).exclusive(work);
+export const whole = (disk: Disk, work: (image: Image) => Flow) => (disk as unknown as Engine).exclusive(work);
 
 /** Carries out a random program; remembers what may be found at each of its moments. */
 async function program(seed: number, life: Life) {

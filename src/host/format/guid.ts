@@ -1,6 +1,6 @@
 // GUIDs as Microsoft lays them out: three little-endian fields (4, 2, 2 bytes), then 8 bytes in order (MS-DTYP 2.3.4.2).
 
-export const GUID_BYTES = 16;
+const GUID_BYTES = 16;
 export const NO_GUID = "00000000-0000-0000-0000-000000000000";
 
 /** Which byte comes next in the text. */

@@ -57,9 +57,3 @@ export function textAt(bytes: Uint8Array, at: number, length: number): string {
   const end = bytes.subarray(at, at + length).indexOf(0);
   return String.fromCharCode(...bytes.subarray(at, end < 0 ? at + length : at + end));
 }
-
-/** Do the bytes at `at` spell this? */
-export function spells(bytes: Uint8Array, at: number, text: string): boolean {
-  for (let i = 0; i < text.length; i++) if (bytes[at + i] !== text.charCodeAt(i)) return false;
-  return true;
-}

@@ -1,20 +1,31 @@
-import { test } from "vitest";
-import { writeBytes } from "../../../src/host/block/bytes.ts";
-import { createDisk, openDisk } from "../../../src/host/block/open.ts";
+import { expect, test } from "vitest";
+import { run } from "../../../src/core/flow.ts";
+import type { CheckReport, Image } from "../../../src/core/format.ts";
+import { readBytes, writeBytes } from "../../../src/host/block/bytes.ts";
+import { createDisk, type Disk, openDisk } from "../../../src/host/block/open.ts";
 import { vhd } from "../../../src/host/format/vhd/index.ts";
+import type { MemoryStore } from "../../../src/host/store/memory.ts";
 import { KeptStore } from "../../support/disks.ts";
-import { BLOCK, cutEverywhere, type Life, PARENT, SIZE } from "../../support/life.ts";
+import { BLOCK, BLOCKS, cutEverywhere, type Life, PARENT, SIZE, whole } from "../../support/life.ts";
+import { afterCut, RecordingStore } from "../../support/power.ts";
+import { Random } from "../../support/random.ts";
+import { randomFrom } from "../../support/stores.ts";
 import { tier } from "../../support/tier.ts";
-import { createChild, openChild } from "../../support/vhd.ts";
+import { createChild, openChild, SECTOR } from "../../support/vhd.ts";
 
 const PROGRAMS = tier(6, 100);
 const TIMEOUT = { timeout: tier(300_000, 7_200_000) };
 
-async function lives(): Promise<Record<string, Life>> {
+async function parentStore(): Promise<KeptStore> {
   const parent = new KeptStore();
   const base = await createDisk(parent, { format: "vhd", size: SIZE });
   await writeBytes(base, 0, new Uint8Array(SIZE).fill(PARENT));
   await base.close();
+  return parent;
+}
+
+async function lives(): Promise<Record<string, Life>> {
+  const parent = await parentStore();
   const behind = () => openDisk(parent, { readOnly: true });
   return {
     dynamic: {

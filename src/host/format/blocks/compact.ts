@@ -51,7 +51,7 @@ export function* move(layout: BlockLayout, moves: ReadonlyMap<number, number>): 
 }
 
 /** Nothing from `end` on is in use. */
-export function* cutAt({ store }: BlockLayout, end: number): Flow {
+function* cutAt({ store }: BlockLayout, end: number): Flow {
   if (end >= store.size) return;
   yield* wait(store.resize(end));
   yield* wait(store.flush());

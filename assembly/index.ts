@@ -1,6 +1,8 @@
 // The whole ABI of the core on one page. Every export takes the linear address of a context the host has laid out (see
 // the *Field enums in spec/) and keeps no state of its own: one module serves any number of devices and guests.
 
+export { cipherKey, cipherTables } from "./crypto/aes";
+export { cipherSectors } from "./crypto/sectors";
 export { idePrd } from "./ide/prdt";
 export { ideFinish, ideRead, ideReset, ideWrite } from "./ide/taskfile";
 export { mapResolve } from "./map/resolve";

@@ -5,6 +5,7 @@ export type { Later } from "./core/flow.ts";
 export type {
   BitmapInfo,
   CheckReport,
+  KeySlotInfo,
   NewParent,
   Packing,
   ParentReference,
@@ -28,6 +29,7 @@ export type {
   Release,
   Width,
 } from "./core/machine.ts";
+export type { HashWasm, KeyDerivation, Passphrase, Unlocking } from "./core/secret.ts";
 export { SegmentList } from "./core/segments.ts";
 export type { Store } from "./core/store.ts";
 export { discard, flush, readBytes, writeBytes, writeZeroes } from "./host/block/bytes.ts";
@@ -64,6 +66,7 @@ export { type CopyOptions, type CopyReport, copyDisk } from "./host/image/copy.t
 export { type CreateImageOptions, createImage } from "./host/image/create.ts";
 export { discardChanges } from "./host/image/discard.ts";
 export { chainOf, type ImageInfo, imageInfo } from "./host/image/info.ts";
+export { type AddKeyOptions, addKey, type EraseKeyOptions, eraseKey, listKeys } from "./host/image/keys.ts";
 export { type MapOptions, type MapRun, mapDisk } from "./host/image/map.ts";
 export { type Measured, type MeasureOptions, measureImage } from "./host/image/measure.ts";
 export { type Compress, type PackOptions, packDisk, packingOf } from "./host/image/pack.ts";

@@ -61,5 +61,12 @@ export async function createFile(path: string, { overwrite, ...options }: Create
     rmSync(partial, { force: true });
     throw thrown;
   }
-  return openFile(path, { format: options.format, ...(options.backing && { backing: options.backing }) });
+  const { format, backing, passphrase, volumeKey, kdf } = options;
+  return openFile(path, {
+    format,
+    ...(backing && { backing }),
+    ...(passphrase && { passphrase }),
+    ...(volumeKey && { volumeKey }),
+    ...(kdf && { kdf }),
+  });
 }

@@ -1,6 +1,7 @@
 import type { Block } from "./block.ts";
 import type { ParavaneError } from "./error.ts";
 import type { Flow, Later } from "./flow.ts";
+import type { Passphrase, Unlocking } from "./secret.ts";
 import type { SegmentList } from "./segments.ts";
 import type { Store } from "./store.ts";
 
@@ -66,6 +67,10 @@ export interface Image {
   readonly mapper: Mapper;
   /** Where data extents are, when that is another store than the image's own. Whoever drives the image closes it. */
   readonly data?: Store;
+  /** Stored bytes are not the guest's, so that where they are is of no use to others. */
+  readonly encrypted?: boolean;
+  /** Absent when no passphrases open the image. */
+  readonly keys?: KeySlots;
   /** What the store holds no bytes of was never written: holes of the store are holes of the disk. */
   readonly sparse?: boolean;
   /** Metadata waits in memory for `stage` or `sync`. */
@@ -211,6 +216,30 @@ export interface DirtyBitmaps {
 /** Format-specific, as for a new image. */
 export type AmendOptions = Record<string, unknown>;
 
+/** One place for a passphrase in an encrypted image. */
+export interface KeySlotInfo {
+  slot: number;
+  active: boolean;
+  /** What trying a passphrase on it takes: rounds, and the name of the function. */
+  iterations?: number;
+  kdf?: string;
+}
+
+/** Passphrases that open an image. Changes are durable when they return; the data's own key never changes. */
+export interface KeySlots {
+  list(): readonly KeySlotInfo[];
+  /** Adds a passphrase, which `unlocking` allows; returns its slot. @throws ParavaneError DENIED, NO_SPACE, INVALID */
+  add(
+    unlocking: Unlocking,
+    key: { passphrase: Passphrase; slot?: number; iterTime?: number; iterations?: number },
+  ): Flow<number>;
+  /**
+   * Makes a slot, or all that the passphrase opens, useless and free; returns them. The last one goes only by `force`, and all
+   * of the data with it. @throws ParavaneError DENIED, NOT_FOUND, INVALID
+   */
+  erase(what: Pick<Unlocking, "passphrase" | "kdf"> & { slot?: number; force?: boolean }): Flow<number[]>;
+}
+
 /** How an image's clusters are compressed. Whoever writes does the compressing, on as many processors as there are. */
 export interface Packing {
   /** Guest bytes that are compressed together; `writePacked` takes multiples of it, the last one filled up with zeros. */
@@ -260,7 +289,7 @@ export interface ParentReference {
 /** Turns the bytes of one compressed cluster (and perhaps some after its end) into exactly `size` bytes. */
 export type Decompress = (packed: Uint8Array, size: number) => Later<Uint8Array>;
 
-export interface OpenOptions {
+export interface OpenOptions extends Unlocking {
   readOnly?: boolean;
   /** Opens another file of the same image, named as the image names it. Without it such an image is refused. */
   openFile?: (name: string, readOnly: boolean) => Later<Store>;
@@ -326,6 +355,8 @@ export interface Format {
   readonly name: string;
   /** Without the dot, most usual first. */
   readonly extensions: readonly string[];
+  /** A new image reads as noise, not as zeros, unless it is preallocated. */
+  readonly noise?: boolean;
   /**
    * How sure it is from the first and last 512 bytes (either may be shorter): 0 no, 100 certain.
    */

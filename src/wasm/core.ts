@@ -35,6 +35,11 @@ export interface CoreExports {
   virtioBlkPoll(ctx: number): number;
   /** Length of the run of zeros, or of units that are none, at a linear address; plus 1 for zeros. See assembly/scan.ts. */
   zeroRun(at: number, length: number, unit: number): number;
+  /** Computes the tables of a cipher context, then its keys (CipherKey). See assembly/spec/cipher.ts. */
+  cipherTables(ctx: number): void;
+  cipherKey(ctx: number, which: number, key: number, bytes: number): void;
+  /** Encrypts or decrypts whole sectors in place; `number` is the first one's, in 512 bytes. */
+  cipherSectors(ctx: number, at: number, length: number, number: number, decrypt: boolean, scratch: number): void;
 }
 
 /** Bytes per WebAssembly page. */

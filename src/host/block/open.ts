@@ -3,6 +3,7 @@ import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
 import type { CreateOptions, Format, Image, OpenOptions, ParentReference } from "../../core/format.ts";
+import type { Unlocking } from "../../core/secret.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
@@ -53,7 +54,7 @@ export interface OpenDiskOptions extends OpenOptions {
   signal?: AbortSignal;
 }
 
-export interface CreateDiskOptions extends CreateOptions {
+export interface CreateDiskOptions extends CreateOptions, Omit<Unlocking, "locked"> {
   format: string;
   /** The parent of an image that is made to have one; the disk closes it. */
   backing?: Block;
@@ -101,9 +102,14 @@ function* create(store: Store, format: Format, options: CreateOptions, backing?:
   yield* format.create(store, options);
   yield* wait(store.flush());
   const { openFile } = options as CreateDiskOptions;
-  const image = yield* format.open(store, openFile ? { openFile } : {});
+  const image = yield* format.open(store, { ...unlockingOf(options as Unlocking), ...(openFile && { openFile }) });
   checkParent(image, store, backing, () => {});
   return new ImageDisk(image, store, { backing });
+}
+
+/** What opens the image, and those that it is based on: a function is asked for each. */
+function unlockingOf({ passphrase, volumeKey, kdf }: Unlocking): Unlocking {
+  return { ...(passphrase && { passphrase }), ...(volumeKey && { volumeKey }), ...(kdf && { kdf }) };
 }
 
 type ChainOptions = Omit<OpenDiskOptions, "format" | "signal" | "gate">;
@@ -142,8 +148,10 @@ function* parentOf(chain: Chain, { parent, format }: Image, options: ChainOption
   let opened = false;
   try {
     const { codecs, onWarning } = options;
+    const { volumeKey: _, ...unlocking } = unlockingOf(options);
     disk = yield* open(below, said, {
       readOnly: !writable,
+      ...unlocking,
       ...(codecs && { codecs }),
       ...(onWarning && { onWarning }),
     });

@@ -16,7 +16,7 @@ export interface Place {
   kind: "data" | "zero" | "hole" | "packed" | "backing";
   /** 0: in the image itself; 1: in its parent; and so on. */
   depth: number;
-  /** For `data`, and holes of the file: the byte in the store of that name. */
+  /** For `data` that is stored as it is, and holes of the file: the byte in the store of that name. */
   position?: number;
   store?: string;
 }
@@ -74,7 +74,8 @@ export function* placesOf(
     mapper.setRange(0, offset, length, false);
     const stop = mapper.resolve(1);
     if (mapper.extentCount > 0) {
-      const stored = placesFrom(mapper, store.name, backing !== undefined);
+      const found = placesFrom(mapper, store.name, backing !== undefined);
+      const stored = image.encrypted ? found.map(veiled) : found;
       const list = image.sparse && store.extent ? withHoles(stored, store) : stored;
       return backing ? yield* behind(list, offset, backing) : list;
     }
@@ -83,6 +84,11 @@ export function* placesOf(
     loads++;
   }
   throw new ParavaneError("IO", "the disk's map makes no progress", { offset });
+}
+
+/** Where encrypted data is says nothing to whoever has no key. */
+function veiled({ length, kind, depth }: Place): Place {
+  return { length, kind, depth };
 }
 
 /** Takes holes of the store out of what is stored there. The list may end early. */

@@ -9,7 +9,6 @@ const FOREIGN: readonly { format: string; at: number; bytes: string }[] = [
   { format: "qed", at: 0, bytes: "QED\0" },
   { format: "parallels", at: 0, bytes: "WithoutFreeSpace" },
   { format: "parallels", at: 0, bytes: "WithouFreSpacExt" },
-  { format: "luks", at: 0, bytes: "LUKS\xba\xbe" },
   { format: "qcow", at: 0, bytes: "QFI\xfb\0\0\0\x01" },
   { format: "bochs", at: 0, bytes: "Bochs Virtual HD Image\0" },
   {

@@ -1,10 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { type Block, type BlockRequest, Op, Status } from "../../src/core/block.ts";
 import type { ErrorCode } from "../../src/core/error.ts";
+import type { Unlocking } from "../../src/core/secret.ts";
 import { flush, readBytes } from "../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { FORMATS } from "../../src/host/format/index.ts";
-import { KeptStore } from "../support/disks.ts";
+import { KeptStore, LUKS, VOLUME_KEY } from "../support/disks.ts";
 import { batchOf, compare, Model, type Step } from "../support/model.ts";
 import { CrashStore, contentOf, FaultStore, LateStore, randomFrom } from "../support/stores.ts";
 
@@ -14,6 +15,8 @@ interface FormatCase {
   name: string;
   format: string;
   options: Record<string, unknown>;
+  /** What opens it again. */
+  unlocking?: Unlocking;
 }
 
 /** Every way to make an image. A new format joins the suite by being listed here. */
@@ -30,6 +33,7 @@ const CASES: FormatCase[] = [
   { name: "vdi, fixed", format: "vdi", options: { subformat: "fixed" } },
   { name: "vhdx, dynamic", format: "vhdx", options: {} },
   { name: "vhdx, fixed", format: "vhdx", options: { subformat: "fixed" } },
+  { name: "luks", format: "luks", options: LUKS, unlocking: VOLUME_KEY },
 ];
 
 test("every format is in this suite", () => {
@@ -52,16 +56,22 @@ function steps(random: () => number, sectors: number, count: number, longest = 3
   });
 }
 
-describe.each(CASES)("$name", ({ format, options }) => {
+describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
+  const options = { ...own, ...unlocking };
   const size = 6 * MiB + 512;
-  const made = async (store = new KeptStore()) => {
-    await (await createDisk(store, { format, size, ...options })).close();
-    return store;
+  let fresh: Uint8Array | undefined;
+  const made = async () => {
+    if (!fresh) {
+      const store = new KeptStore();
+      await (await createDisk(store, { format, size, ...options })).close();
+      fresh = contentOf(store);
+    }
+    return new KeptStore(fresh.slice());
   };
 
   test("is known again by its content, and opens with the size it was given", async () => {
     const store = await made();
-    const disk = await openDisk(store);
+    const disk = await openDisk(store, unlocking);
     expect(disk.format).toBe(format);
     expect(disk.size).toBe(size);
     expect(JSON.parse(JSON.stringify(disk.describe()))).toMatchObject({ format, size });
@@ -86,7 +96,7 @@ describe.each(CASES)("$name", ({ format, options }) => {
   test("opened read-only, it changes no byte and refuses writes", async () => {
     const store = await made();
     const before = contentOf(store);
-    const disk = await openDisk(store, { readOnly: true });
+    const disk = await openDisk(store, { readOnly: true, ...unlocking });
     expect(disk.readOnly).toBe(true);
     const { batch } = batchOf(new Model(), [
       { kind: "write", sector: 0, count: 1 },
@@ -102,7 +112,7 @@ describe.each(CASES)("$name", ({ format, options }) => {
 
   test("cut off at any length, it opens or is refused in its own words", async () => {
     const store = await made();
-    const disk = await openDisk(store, { format });
+    const disk = await openDisk(store, { format, ...unlocking });
     const { batch, check } = batchOf(new Model(), steps(randomFrom(1), size / 512, 30));
     await disk.submit(batch);
     expect(check()).toBeNull();
@@ -113,7 +123,7 @@ describe.each(CASES)("$name", ({ format, options }) => {
     for (let i = 0; i < 60; i++) {
       const cut = Math.floor(random() ** 3 * content.length);
       const kept = new KeptStore(content.subarray(0, cut));
-      let outcome = await code(openDisk(kept, { format, readOnly: true }));
+      let outcome = await code(openDisk(kept, { format, readOnly: true, ...unlocking }));
       if (outcome === "none") outcome = "opened";
       outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
     }
@@ -130,7 +140,7 @@ describe.each(CASES)("$name", ({ format, options }) => {
       for (let failing = 0; failing < 40; failing++) {
         const store = await made();
         const faulty = new FaultStore(late ? new LateStore(store, failing) : store);
-        const disk = await openDisk(faulty, { format });
+        const disk = await openDisk(faulty, { format, ...unlocking });
         const model = new Model();
         const first = batchOf(model, [
           { kind: "write", sector: 10, count: 8 },
@@ -173,7 +183,7 @@ describe.each(CASES)("$name", ({ format, options }) => {
         await disk.submit(again.batch);
         expect(again.check()).toBeNull();
         await disk.close();
-        const reopened = await openDisk(store, { format });
+        const reopened = await openDisk(store, { format, ...unlocking });
         expect(await compare(reopened, model)).toBeNull();
         await reopened.close();
         if (!reached) break;
@@ -186,7 +196,7 @@ describe.each(CASES)("$name", ({ format, options }) => {
     for (let seed = 1; seed < 3; seed++) {
       const random = randomFrom(seed);
       const store = await made();
-      const disk = await openDisk(store, { format });
+      const disk = await openDisk(store, { format, ...unlocking });
       const flushed = new Model();
       const first = batchOf(flushed, steps(random, half, seed * 3, 100)); // the lower half
       await disk.submit(first.batch);
@@ -198,13 +208,13 @@ describe.each(CASES)("$name", ({ format, options }) => {
       const loose = steps(random, half, 6, 100).map((step) => ({ ...step, sector: step.sector + half + 1 }));
       for (let calls = 0, on = false; !on; calls++) {
         const crash = new CrashStore(content);
-        const failing = await openDisk(crash, { format });
+        const failing = await openDisk(crash, { format, ...unlocking });
         crash.callsLeft = calls;
         const { batch } = batchOf(new Model(), [...loose, { kind: "flush", sector: 0, count: 0 }]);
         await failing.submit(batch);
         on = crash.callsLeft > 0;
 
-        const after = await openDisk(new KeptStore(crash.afterCrash(random)), { format });
+        const after = await openDisk(new KeptStore(crash.afterCrash(random)), { format, ...unlocking });
         expect(await compare(after, flushed)).toBeNull();
         for (const [sector, allowed] of possible(batch)) {
           const words = new Uint32Array((await readBytes(after, sector * 512, 512)).slice().buffer);

@@ -55,6 +55,8 @@ describe.each(CASES)("LUKS1, $cipher, $keySize bits, $hash", ({ qemu, ...options
     await again.close();
   });
 
+  // QEMU takes a second to find out how fast it is.
+  if (options.cipher === "aes-cbc-plain" || options.cipher === "aes-xts-plain") return;
   peerTest("qemu-img", "qemu-utils", "what QEMU makes, we read and write", async () => {
     const path = at(`${name}.theirs`);
     createByQemu(pass, "luks", `key-secret=sec0,iter-time=10,${qemu}`, path, "4M");

@@ -4,6 +4,7 @@ import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { overlay } from "../../src/host/block/overlay.ts";
 import { withFaults } from "../../src/host/filter/fault.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
+import { blank } from "./blank.ts";
 
 /** A store that outlives the disk over it, so that what the disk left can be opened again. */
 export class KeptStore extends MemoryStore {
@@ -39,6 +40,11 @@ function image(name: string, format: string, options: Record<string, unknown> = 
     },
   };
 }
+
+/** The key of the data itself: no passphrase, which would take its time. */
+export const VOLUME_KEY = { volumeKey: Uint8Array.from({ length: 64 }, (_, i) => i * 5 + 1) };
+/** A new LUKS image that reads as zeros. */
+export const LUKS = { iterations: 1000, preallocation: "full" };
 
 /** Every Block there is. A new format or filter joins the suites by being listed here. */
 export const DISKS: DiskCase[] = [
@@ -119,6 +125,15 @@ export const DISKS: DiskCase[] = [
         await (await createDisk(first, { ...qcow2, backingFile: "parent", backing })).close();
       }
       return openDisk(seen(first), { format: "qcow2", backing: await openDisk(seen(second), { readOnly: true }) });
+    },
+  },
+  {
+    name: "luks",
+    keeps: true,
+    async open({ first, seen }, size) {
+      const luks = { format: "luks", ...VOLUME_KEY };
+      if (first.size === 0) await (await createDisk(first, { ...luks, size, iterations: 1000 })).close();
+      return blank(await openDisk(seen(first), luks), first);
     },
   },
   {

@@ -4,7 +4,7 @@ import { type Hash, randomBytes } from "./hash.ts";
 
 /** Hashes each digest-sized piece with its number, big-endian, before it; the last piece may be shorter. */
 async function diffuse(hash: Hash, block: Uint8Array): Promise<void> {
-  const pieces: (Promise<Uint8Array> | Uint8Array)[] = [];
+  const pieces: Promise<Uint8Array>[] = [];
   for (let at = 0, number = 0; at < block.length; at += hash.bytes, number++) {
     const piece = block.subarray(at, at + hash.bytes);
     const input = new Uint8Array(4 + piece.length);

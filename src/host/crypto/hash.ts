@@ -1,6 +1,6 @@
 // Hashes and key derivation: the platform's WebCrypto where it has them, the optional package hash-wasm where not.
 import { ParavaneError } from "../../core/error.ts";
-import type { HashWasm, KeyDerivation, WasmHasher } from "../../core/secret.ts";
+import type { HashWasm, KeyDerivation } from "../../core/secret.ts";
 
 /** Names as in LUKS headers: bytes of a digest, WebCrypto's name, hash-wasm's. */
 const HASHES: Record<string, { bytes: number; web?: string; wasm: keyof HashWasm & `create${string}` }> = {
@@ -22,7 +22,7 @@ type Source = ArrayBufferView<ArrayBuffer>;
 export interface Hash {
   readonly name: string;
   readonly bytes: number;
-  digest(data: Uint8Array): Promise<Uint8Array> | Uint8Array;
+  digest(data: Uint8Array): Promise<Uint8Array>;
   pbkdf2(password: Uint8Array, salt: Uint8Array, iterations: number, length: number): Promise<Uint8Array>;
 }
 
@@ -33,79 +33,48 @@ export async function hashNamed(name: string, kdf: KeyDerivation = {}): Promise<
     const hint = `Known: ${HASH_NAMES.join(", ")}`;
     throw new ParavaneError("UNSUPPORTED", `the hash "${name}" is not known`, {}, { hint });
   }
+  const { bytes, web, wasm: create } = known;
   const subtle = globalThis.crypto?.subtle as SubtleCrypto | undefined;
-  if (known.web !== undefined && subtle) return new WebHash(name, known.bytes, known.web, subtle);
-  const wasm = await hashWasm(kdf, `the hash ${name}`);
-  return new PackageHash(name, known.bytes, wasm, known.wasm, await wasm[known.wasm]());
+  const native = web !== undefined && subtle ? { web, subtle } : undefined;
+  const wasm = native ? await found(kdf) : await hashWasm(kdf, `the hash ${name}`);
+  const hasher = await wasm?.[create]();
+  return {
+    name,
+    bytes,
+    // A slot takes thousands of small digests, one after the other: WebCrypto does each on another thread.
+    async digest(data) {
+      if (hasher) return hasher.init().update(data).digest("binary");
+      return new Uint8Array(await native!.subtle.digest(native!.web, data as Source));
+    },
+    async pbkdf2(password, salt, iterations, length) {
+      if (!native) {
+        const cost = { password, salt, iterations, hashLength: length, hashFunction: wasm![create]() };
+        return wasm!.pbkdf2({ ...cost, outputType: "binary" });
+      }
+      const key = await native.subtle.importKey("raw", password as Source, "PBKDF2", false, ["deriveBits"]);
+      const parameters = { name: "PBKDF2", hash: native.web, salt: salt as Source, iterations };
+      return new Uint8Array(await native.subtle.deriveBits(parameters, key, length * 8));
+    },
+  };
 }
 
-class WebHash implements Hash {
-  readonly name: string;
-  readonly bytes: number;
-  readonly #web: string;
-  readonly #subtle: SubtleCrypto;
+let installed: Promise<HashWasm | undefined> | undefined;
 
-  constructor(name: string, bytes: number, web: string, subtle: SubtleCrypto) {
-    this.name = name;
-    this.bytes = bytes;
-    this.#web = web;
-    this.#subtle = subtle;
-  }
-
-  async digest(data: Uint8Array): Promise<Uint8Array> {
-    return new Uint8Array(await this.#subtle.digest(this.#web, data as Source));
-  }
-
-  async pbkdf2(password: Uint8Array, salt: Uint8Array, iterations: number, length: number): Promise<Uint8Array> {
-    const key = await this.#subtle.importKey("raw", password as Source, "PBKDF2", false, ["deriveBits"]);
-    const parameters = { name: "PBKDF2", hash: this.#web, salt: salt as Source, iterations };
-    return new Uint8Array(await this.#subtle.deriveBits(parameters, key, length * 8));
-  }
-}
-
-class PackageHash implements Hash {
-  readonly name: string;
-  readonly bytes: number;
-  readonly #wasm: HashWasm;
-  readonly #create: keyof HashWasm & `create${string}`;
-  readonly #hasher: WasmHasher;
-
-  constructor(
-    name: string,
-    bytes: number,
-    wasm: HashWasm,
-    create: keyof HashWasm & `create${string}`,
-    hasher: WasmHasher,
-  ) {
-    this.name = name;
-    this.bytes = bytes;
-    this.#wasm = wasm;
-    this.#create = create;
-    this.#hasher = hasher;
-  }
-
-  digest(data: Uint8Array): Uint8Array {
-    return this.#hasher.init().update(data).digest("binary");
-  }
-
-  pbkdf2(password: Uint8Array, salt: Uint8Array, iterations: number, length: number): Promise<Uint8Array> {
-    const hashFunction = this.#wasm[this.#create]();
-    return this.#wasm.pbkdf2({ password, salt, iterations, hashLength: length, hashFunction, outputType: "binary" });
-  }
+/** The package hash-wasm, where it is given or installed. */
+function found(kdf: KeyDerivation): Promise<HashWasm | undefined> {
+  if (kdf.hashWasm) return Promise.resolve(kdf.hashWasm);
+  // Not in the text of the import, so that bundlers do not look for what is optional.
+  const name = "hash-wasm";
+  installed ??= import(/* @vite-ignore */ name).catch(() => undefined);
+  return installed;
 }
 
 /** @throws ParavaneError UNSUPPORTED when it is neither given nor installed */
 async function hashWasm(kdf: KeyDerivation, what: string): Promise<HashWasm> {
-  if (kdf.hashWasm) return kdf.hashWasm;
-  // Not in the text of the import, so that bundlers do not look for what is optional.
-  const name = "hash-wasm";
-  try {
-    return (await import(/* @vite-ignore */ name)) as HashWasm;
-  } catch (cause) {
-    const hint =
-      'Install it: npm install hash-wasm; in a page, give it as kdf: { hashWasm: await import("hash-wasm") }';
-    throw new ParavaneError("UNSUPPORTED", `${what} needs the package hash-wasm`, {}, { cause, hint });
-  }
+  const wasm = await found(kdf);
+  if (wasm) return wasm;
+  const hint = 'Install it: npm install hash-wasm; in a page, give it as kdf: { hashWasm: await import("hash-wasm") }';
+  throw new ParavaneError("UNSUPPORTED", `${what} needs the package hash-wasm`, {}, { hint });
 }
 
 /** @throws ParavaneError UNSUPPORTED when a header asks for more than the caller allows */

@@ -7,7 +7,7 @@ import type { Later } from "./flow.ts";
 export type Passphrase = Uint8Array | ((image: string) => Later<Uint8Array>);
 
 /** A hash that is fed piece by piece, as the package hash-wasm makes it. */
-export interface WasmHasher {
+interface WasmHasher {
   init(): WasmHasher;
   update(data: Uint8Array): WasmHasher;
   digest(outputType: "binary"): Uint8Array;
@@ -32,7 +32,7 @@ export interface HashWasm {
 }
 
 /** Memory in KiB, lengths in bytes. */
-export type Argon2 = (options: {
+type Argon2 = (options: {
   password: Uint8Array;
   salt: Uint8Array;
   iterations: number;

@@ -19,7 +19,7 @@ const MODES: Record<string, { mode: "xts" | "cbc-plain" | "cbc-essiv"; halves: b
   "cbc-essiv:sha256": { mode: "cbc-essiv", halves: false },
 };
 
-export const CIPHER_MODES = Object.keys(MODES);
+const CIPHER_MODES = Object.keys(MODES);
 
 /** "aes-xts-plain64", in parts. */
 export function parseCipher(text: string): CipherSpec {

@@ -11,7 +11,7 @@ import { createLuks1, layout1, MIN_ITERATIONS, openLuks1, type Plan1 } from "./l
 import { createLuks2, DATA_OFFSET_2, openLuks2, type Plan2 } from "./luks2.ts";
 
 export { Area } from "./area.ts";
-export type { KeySlot, Luks, LuksCreateOptions } from "./luks.ts";
+export type { Luks, LuksCreateOptions } from "./luks.ts";
 
 /** Is it the start of a LUKS header? */
 export function isLuks(head: Uint8Array): boolean {

@@ -27,7 +27,7 @@ export interface Slot2 {
   kdf: Kdf2;
 }
 
-export interface Digest2 {
+interface Digest2 {
   id: string;
   /** Ids of the slots that hold the key of which this is the digest. */
   slots: number[];

@@ -16,7 +16,7 @@ export const STRIPES = 4000;
 /** How a new header is to be. */
 export interface LuksCreateOptions {
   version?: 1 | 2;
-  /** "aes-xts-plain64" unless given; see `CIPHER_MODES`. */
+  /** "aes-xts-plain64" unless given; see src/host/crypto/cipher.ts. */
   cipher?: string;
   /** Bits; XTS has two keys in one: 512 unless given, 256 for other modes. */
   keySize?: number;

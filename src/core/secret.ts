@@ -13,7 +13,7 @@ interface WasmHasher {
   digest(outputType: "binary"): Uint8Array;
 }
 
-/** What of the package hash-wasm is used; `await import("hash-wasm")` is one. */
+/** What of the package hash-wasm is used; the module itself is one. */
 export interface HashWasm {
   createSHA1(): Promise<WasmHasher>;
   createSHA256(): Promise<WasmHasher>;

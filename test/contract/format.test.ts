@@ -5,7 +5,7 @@ import type { Unlocking } from "../../src/core/secret.ts";
 import { flush, readBytes } from "../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { FORMATS } from "../../src/host/format/index.ts";
-import { KeptStore, LUKS, VOLUME_KEY } from "../support/disks.ts";
+import { KeptStore, LUKS, QCOW2_LUKS, VOLUME_KEY } from "../support/disks.ts";
 import { batchOf, compare, Model, type Step } from "../support/model.ts";
 import { CrashStore, contentOf, FaultStore, LateStore, randomFrom } from "../support/stores.ts";
 
@@ -33,6 +33,7 @@ const CASES: FormatCase[] = [
   { name: "vdi, fixed", format: "vdi", options: { subformat: "fixed" } },
   { name: "vhdx, dynamic", format: "vhdx", options: {} },
   { name: "vhdx, fixed", format: "vhdx", options: { subformat: "fixed" } },
+  { name: "qcow2 with LUKS", format: "qcow2", options: QCOW2_LUKS, unlocking: VOLUME_KEY },
   { name: "luks", format: "luks", options: LUKS, unlocking: VOLUME_KEY },
 ];
 

@@ -43,6 +43,8 @@ function image(name: string, format: string, options: Record<string, unknown> = 
 
 /** The key of the data itself: no passphrase, which would take its time. */
 export const VOLUME_KEY = { volumeKey: Uint8Array.from({ length: 64 }, (_, i) => i * 5 + 1) };
+/** An encrypted qcow2 image. */
+export const QCOW2_LUKS = { encryption: { iterations: 1000 } };
 /** A new LUKS image that reads as zeros. */
 export const LUKS = { iterations: 1000, preallocation: "full" };
 
@@ -125,6 +127,15 @@ export const DISKS: DiskCase[] = [
         await (await createDisk(first, { ...qcow2, backingFile: "parent", backing })).close();
       }
       return openDisk(seen(first), { format: "qcow2", backing: await openDisk(seen(second), { readOnly: true }) });
+    },
+  },
+  {
+    name: "qcow2 with LUKS, subclusters",
+    keeps: true,
+    async open({ first, seen }, size) {
+      const options = { size, extendedL2: true, ...QCOW2_LUKS };
+      if (first.size === 0) await (await createDisk(first, { format: "qcow2", ...options, ...VOLUME_KEY })).close();
+      return openDisk(seen(first), { format: "qcow2", ...VOLUME_KEY });
     },
   },
   {

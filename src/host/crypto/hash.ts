@@ -73,7 +73,7 @@ function found(kdf: KeyDerivation): Promise<HashWasm | undefined> {
 async function hashWasm(kdf: KeyDerivation, what: string): Promise<HashWasm> {
   const wasm = await found(kdf);
   if (wasm) return wasm;
-  const hint = 'Install it: npm install hash-wasm; in a page, give it as kdf: { hashWasm: await import("hash-wasm") }';
+  const hint = "Install it: npm install hash-wasm; in a page, import it and give the module as kdf: { hashWasm }";
   throw new ParavaneError("UNSUPPORTED", `${what} needs the package hash-wasm`, {}, { hint });
 }
 

@@ -291,7 +291,7 @@ describe("large images", () => {
     expect(image.size).toBe(size);
     expect(store.reads).toBeLessThan(5);
     expect(store.bytesRead).toBeLessThan(3 * MiB);
-    expect(image.mapper.memory.length).toBeLessThan(8 * MiB);
+    expect(image.volume.tables.mapper.memory.length).toBeLessThan(8 * MiB);
   });
 });
 

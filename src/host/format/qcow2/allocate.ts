@@ -207,7 +207,7 @@ function* moveShared(volume: Volume, at: Place, entry: bigint, bits: bigint): Fl
     yield* tables.setL2(at.index, at.table, at.slot, 1, () => ({ entry: entry | ALONE, ...extra }));
     return;
   }
-  const bytes = yield* read(store, host, clusterBytes);
+  const bytes = yield* read(volume.target, host, clusterBytes);
   const position = yield* putCluster(volume, bytes);
   yield* tables.setL2(at.index, at.table, at.slot, 1, () => ({ entry: BigInt(position) | ALONE, ...extra }));
   volume.retire(host, 1);
@@ -243,7 +243,7 @@ function retirePacked(volume: Volume, entry: bigint): void {
 function* putCluster(volume: Volume, bytes: Uint8Array): Flow<number> {
   const { position } = yield* take(volume, 1);
   try {
-    yield* write(volume.store, position, bytes);
+    yield* write(volume.target, position, bytes);
   } catch (thrown) {
     yield* volume.refcounts.release(position / volume.clusterBytes, 1);
     throw thrown;
@@ -254,6 +254,11 @@ function* putCluster(volume: Volume, bytes: Uint8Array): Flow<number> {
 
 /** Zeros in the data store, or another, which grows by them where it ends before. */
 export function* fillZeros(volume: Volume, position: number, length: number, target = volume.target): Flow {
+  if (target === volume.cipher) {
+    // Zeros are written there, past the end too; what lies between that and the position may be metadata to come.
+    yield* wait(target.discard(position, length));
+    return volume.grown();
+  }
   const inside = Math.min(length, target.size - position);
   if (inside > 0) yield* wait(target.discard(position, inside));
   if (position + length > target.size) {

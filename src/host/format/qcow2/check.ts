@@ -136,6 +136,7 @@ function* refuseOverlaps(walk: Walk, volume: Volume, blocks: Map<number, number>
   single("header", 0, 1);
   single("L1 table", l1.position, l1.size * 8);
   single("refcount table", header.refcountPosition, header.refcountClusters * clusterBytes);
+  if (header.encryption) single("LUKS header", header.encryption.position, header.encryption.bytes);
   for (const block of blocks.values()) single("refcount block", block, 1);
   if (snapshots.length > 0) single("snapshot table", header.snapshotPosition, 1);
   for (const { id, l1Position, l1Size } of snapshots) single(`L1 table of snapshot ${id}`, l1Position, l1Size * 8);

@@ -3,14 +3,15 @@ import type { CreateOptions, Measure } from "../../../core/format.ts";
 import { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import { entryBytes } from "./bitmap-directory.ts";
-import { Extension, Field, Incompatible, MAGIC, V2_LENGTH } from "./header.ts";
+import { createEncryption } from "./encryption.ts";
+import { CryptMethod, Extension, Field, Incompatible, MAGIC, V2_LENGTH } from "./header.ts";
 import { type ExtensionEntry, extensionBytes, putExtensions } from "./header-area.ts";
 import { setWide, viewOf, write } from "./io.ts";
 import { invalid, type Plan, plan } from "./options.ts";
 import { writeRefcounts } from "./publish.ts";
 import { Counts } from "./references.ts";
 import type { PlaceFor } from "./space.ts";
-import { ALONE } from "./tables.ts";
+import { ALONE, ZERO } from "./tables.ts";
 
 /** With the compression type, and padded to a multiple of 8. */
 const HEADER_BYTES = 112;
@@ -30,7 +31,6 @@ const FEATURES: [number, number, string][] = [
 
 export function* createQcow2(store: Store, options: CreateOptions): Flow {
   const image = plan(options);
-  const bytes = headerOf(image);
   const cluster = 2 ** image.clusterBits;
   const counts = new Counts();
   counts.add(0);
@@ -41,6 +41,8 @@ export function* createQcow2(store: Store, options: CreateOptions): Flow {
     next += clusters;
     return (next - clusters) * cluster;
   };
+  const luks = image.luks && (yield* createEncryption(store, image.luks, place, image.unlocking));
+  const bytes = headerOf(image, luks);
   const l1Position = image.l1Size > 0 ? place(image.l1Size * 8) : 0;
   if (image.preallocation !== "off") yield* preallocate(store, image, l1Position, place);
   const { position, clusters } = yield* writeRefcounts(store, image, counts, place);
@@ -56,13 +58,14 @@ export function* createQcow2(store: Store, options: CreateOptions): Flow {
 }
 
 /** The header's cluster, all but the places of the tables. */
-function headerOf(image: Plan): Uint8Array {
+function headerOf(image: Plan, luks: Uint8Array | undefined): Uint8Array {
   const { v3, backingFile, backingFormat, dataFile } = image;
   const clusterSize = 2 ** image.clusterBits;
   const extensions: ExtensionEntry[] = [];
   const text = (value: string) => new TextEncoder().encode(value);
   if (backingFormat !== undefined) extensions.push([Extension.BackingFormat, text(backingFormat)]);
   if (dataFile !== undefined) extensions.push([Extension.DataFile, text(dataFile)]);
+  if (luks) extensions.push([Extension.Encryption, luks]);
   const start = v3 ? HEADER_BYTES : V2_LENGTH;
   const bytesFor = (list: ExtensionEntry[]) => start + extensionBytes(list) + 8 + (backingFile?.length ?? 0);
   // Small clusters have no room for feature names, which are a courtesy.
@@ -76,6 +79,7 @@ function headerOf(image: Plan): Uint8Array {
   view.setUint32(Field.Version, v3 ? 3 : 2);
   view.setUint32(Field.ClusterBits, image.clusterBits);
   setWide(view, Field.Size, image.size);
+  view.setUint32(Field.CryptMethod, luks ? CryptMethod.Luks : CryptMethod.None);
   if (v3) {
     view.setBigUint64(Field.Incompatible, image.incompatible);
     view.setBigUint64(Field.Compatible, image.compatible);
@@ -118,7 +122,9 @@ function* preallocate(store: Store, image: Plan, l1Position: number, place: Plac
     const first = external ? index * perTable * cluster : place(count * cluster);
     const table = new Uint8Array(cluster);
     for (let i = 0; i < count; i++) {
-      viewOf(table).setBigUint64(i * entryBytes, BigInt(first + i * cluster) | ALONE);
+      // What is there would decrypt to noise: it is said to be zeros, until it is written.
+      const entry = BigInt(first + i * cluster) | ALONE | (image.luks && entryBytes === 8 ? ZERO : 0n);
+      viewOf(table).setBigUint64(i * entryBytes, entry);
     }
     yield* write(store, position, table);
     if (full && !external) yield* occupy(store, preallocation, first, count * cluster);
@@ -148,14 +154,15 @@ function* occupy(store: Store, how: Plan["preallocation"], position: number, len
 
 /** As `Format.measure`; the tables for all of the disk are counted, however little of it is stored, as QEMU does. */
 export function measureQcow2(options: CreateOptions): Measure {
-  const { size, clusterBits, refcountOrder, incompatible, v3 } = plan(options);
+  const { size, clusterBits, refcountOrder, incompatible, luks, v3 } = plan(options);
   const cluster = 2 ** clusterBits;
   const l2Entry = incompatible & Incompatible.ExtendedL2 ? 16 : 8;
   const up = (value: number, unit: number) => Math.ceil(value / unit) * unit;
   const clusters = Math.ceil(size / cluster);
   const l2 = up(clusters, cluster / l2Entry) * l2Entry;
   const l1 = up(l2 / cluster, cluster / 8) * 8;
-  const counted = 1 + (l1 + l2) / cluster + clusters;
+  const encryption = up(luks?.dataOffset ?? 0, cluster);
+  const counted = 1 + encryption / cluster + (l1 + l2) / cluster + clusters;
   const perBlock = (cluster * 8) / 2 ** refcountOrder;
   let blocks = 0;
   let table = 0;
@@ -164,7 +171,7 @@ export function measureQcow2(options: CreateOptions): Measure {
     blocks = Math.ceil((counted + table + blocks) / perBlock);
     table = Math.ceil(blocks / (cluster / 8));
   }
-  const metadata = cluster + l1 + l2 + (blocks + table) * cluster;
+  const metadata = cluster + encryption + l1 + l2 + (blocks + table) * cluster;
   const external = incompatible & Incompatible.DataFile;
   const measure: Measure = { unit: cluster, bytes: (units) => metadata + (external ? 0 : units * cluster) };
   if (!v3) return measure;

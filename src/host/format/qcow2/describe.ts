@@ -1,5 +1,5 @@
 import type { BitmapInfo } from "../../../core/format.ts";
-import { Autoclear, Compatible, Incompatible } from "./header.ts";
+import { Autoclear, Compatible, CryptMethod, Incompatible } from "./header.ts";
 import type { Volume } from "./volume.ts";
 
 /** As `Image.describe`. */
@@ -7,6 +7,7 @@ export function describe(
   { header, snapshots }: Volume,
   size: number,
   bitmaps: readonly BitmapInfo[],
+  luks?: Record<string, unknown>,
 ): Record<string, unknown> {
   const v3 = header.version > 2;
   const bit = (feature: bigint) => (header.incompatible & feature) !== 0n;
@@ -29,6 +30,7 @@ export function describe(
             diskSize: diskSize ?? header.size,
           })),
         }),
+    ...(header.cryptMethod === CryptMethod.None ? {} : { encrypted: true }),
     // As qemu-img info names them.
     formatSpecific: {
       type: "qcow2",
@@ -44,6 +46,8 @@ export function describe(
               "extended-l2": bit(Incompatible.ExtendedL2),
             }
           : {}),
+        ...(header.cryptMethod === CryptMethod.Aes ? { encrypt: { format: "aes" } } : {}),
+        ...(luks ? { encrypt: { format: "luks", ...luks } } : {}),
         ...(bit(Incompatible.DataFile)
           ? { "data-file": header.dataFile, "data-file-raw": (header.autoclear & Autoclear.RawDataFile) !== 0n }
           : {}),

@@ -40,12 +40,17 @@ export const Extension = {
   FeatureNames: 0x6803f857,
   Bitmaps: 0x23852875,
   DataFile: 0x44415441,
+  Encryption: 0x0537be77,
 } as const;
+
+/** "crypt_method". */
+export const CryptMethod = { None: 0, Aes: 1, Luks: 2 } as const;
 
 /** Limits that QEMU sets as well, so that hostile sizes cost nothing. */
 export const MAX_L1_BYTES = 2 ** 25;
 export const MAX_REFCOUNT_TABLE_BYTES = 2 ** 23;
 export const MAX_SNAPSHOTS = 65536;
+const MAX_LUKS_BYTES = 2 ** 26;
 
 export interface Header {
   version: number;
@@ -70,6 +75,10 @@ export interface Header {
   compression: "zlib" | "zstd";
   /** External data file: its name, where the image says it. */
   dataFile?: string;
+  /** CryptMethod. */
+  cryptMethod: number;
+  /** Where the LUKS header with its key slots is ("Full disk encryption header pointer"). */
+  encryption?: { position: number; bytes: number };
   bitmaps?: { count: number; bytes: number; position: number };
   /** Types of the extensions that were there, in order. */
   extensions: number[];
@@ -117,6 +126,7 @@ export function parseHeader(store: Store, bytes: Uint8Array): Header {
     refcountOrder: v3 ? view.getUint32(Field.RefcountOrder) : 4,
     length: v3 ? view.getUint32(Field.Length) : V2_LENGTH,
     compression: "zlib",
+    cryptMethod: view.getUint32(Field.CryptMethod),
     extensions: [],
   };
   if (v3 && (header.length < V3_LENGTH || header.length % 8 !== 0 || header.length > cluster)) {
@@ -127,14 +137,8 @@ export function parseHeader(store: Store, bytes: Uint8Array): Header {
 
   const unknown = header.incompatible & ~KNOWN_INCOMPATIBLE;
   if (unknown !== 0n) throw unsupported(store, `the image uses ${nameBits(unknown, names)}, which are not known here`);
-  const method = view.getUint32(Field.CryptMethod);
-  if (method !== 0) {
-    const name = ["", "AES", "LUKS"][method] ?? `method ${method}`;
-    throw unsupported(
-      store,
-      `the image is encrypted (${name}), which is not supported`,
-      "Decrypt it with qemu-img convert",
-    );
+  if (header.cryptMethod > CryptMethod.Luks) {
+    throw unsupported(store, `the image is encrypted by method ${header.cryptMethod}, which is not known`);
   }
   if (header.refcountOrder > 6) throw wrong(Field.RefcountOrder, `has refcount_order ${header.refcountOrder}, above 6`);
   parseCompression(store, view, header);
@@ -175,6 +179,14 @@ function checkPlaces(store: Store, header: Header): void {
   if (table === 0) throw corrupt(store, "header", Field.RefcountClusters, "has no refcount table");
   const mostTable = Math.max(MAX_REFCOUNT_TABLE_BYTES, cluster);
   place(Field.RefcountOffset, "refcount table", header.refcountPosition, table, mostTable);
+  const { encryption, cryptMethod } = header;
+  if (cryptMethod === CryptMethod.Luks && !encryption) {
+    throw corrupt(store, "header", Field.CryptMethod, "says LUKS, but no extension says where the LUKS header is");
+  }
+  if (cryptMethod !== CryptMethod.Luks && encryption) {
+    throw corrupt(store, "header", Field.CryptMethod, "does not say LUKS, but there is a LUKS header");
+  }
+  if (encryption) place(header.length, "LUKS header", encryption.position, encryption.bytes, MAX_LUKS_BYTES);
   if (header.snapshotCount > MAX_SNAPSHOTS) {
     throw corrupt(store, "header", Field.SnapshotCount, `has ${header.snapshotCount} snapshots`);
   }
@@ -211,6 +223,9 @@ function parseExtensions(store: Store, bytes: Uint8Array, header: Header): Map<s
     else if (type === Extension.FeatureNames) {
       for (let i = 0; i + 48 <= length; i += 48)
         names.set(`${data[i]}:${data[i + 1]}`, text(data.subarray(i + 2, i + 48)));
+    } else if (type === Extension.Encryption && length >= 16) {
+      const fields = viewOf(data);
+      header.encryption = { position: getWide(fields, 0), bytes: getWide(fields, 8) };
     } else if (type === Extension.Bitmaps && length >= 24) {
       const fields = viewOf(data);
       header.bitmaps = { count: fields.getUint32(0), bytes: getWide(fields, 8), position: getWide(fields, 16) };

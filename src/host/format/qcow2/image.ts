@@ -1,32 +1,51 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { AmendOptions, Image, NewParent, Packing, ParentReference, Snapshots } from "../../../core/format.ts";
+import type {
+  AmendOptions,
+  Image,
+  KeySlots,
+  Mapper,
+  NewParent,
+  Packing,
+  ParentReference,
+  Snapshots,
+} from "../../../core/format.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
-import type { CoreMapper } from "../../../wasm/map.ts";
+import type { Luks } from "../../crypto/luks/index.ts";
+import { keySlotsOf } from "../../crypto/luks/keys.ts";
 import { allocate, zero } from "./allocate.ts";
 import { amend } from "./amend.ts";
 import { Bitmaps } from "./bitmaps.ts";
 import { describe } from "./describe.ts";
-import { Autoclear, Compatible, Field, Incompatible, SECTOR } from "./header.ts";
+import { Autoclear, Compatible, CryptMethod, Field, Incompatible, SECTOR } from "./header.ts";
 import { viewOf, write } from "./io.ts";
+import { type OldAes, VeiledMapper } from "./old-aes.ts";
 import { isOverlap } from "./overlap.ts";
 import { writePacked } from "./pack.ts";
 import { parentOf, setParent } from "./parent.ts";
 import { type NextState, publish } from "./publish.ts";
 import { resize } from "./resize.ts";
 import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./snapshot.ts";
+import { OFFSET, PACKED } from "./tables.ts";
 import type { Volume } from "./volume.ts";
 
 /** log2 of the window that QEMU inflates with. */
 const WINDOW_BITS = 12;
+
+interface Encryption {
+  luks?: Luks | undefined;
+  aes?: OldAes | undefined;
+}
 
 /** An open qcow2 image. */
 export class Qcow2Image implements Image {
   readonly format = "qcow2";
   readonly sectorSize = SECTOR;
   readonly data?: Store;
+  readonly encrypted: boolean;
+  readonly keys?: KeySlots;
   readonly zeroUnit: number;
   readonly packing?: Packing;
   readonly writePacked?: (offset: number, packed: Uint8Array) => Flow;
@@ -41,21 +60,35 @@ export class Qcow2Image implements Image {
   /** The volume anew, after all of it was written in another way. */
   readonly #reopen: () => Flow<Volume>;
   readonly #writable: boolean;
+  readonly #luks: Luks | undefined;
+  /** The old encryption, which is only read; and the map that says so. */
+  readonly #aes: OldAes | undefined;
+  readonly #veiled: VeiledMapper | undefined;
   #size: number;
   #begun = false;
   #refusal: ParavaneError | undefined;
 
-  constructor(volume: Volume, size: number, writable: boolean, reopen: () => Flow<Volume>) {
+  constructor(
+    volume: Volume,
+    size: number,
+    writable: boolean,
+    reopen: () => Flow<Volume>,
+    { luks, aes }: Encryption = {},
+  ) {
     this.#volume = volume;
+    this.#luks = luks;
+    this.#aes = aes;
+    if (aes) this.#veiled = new VeiledMapper(volume.tables.mapper);
     this.#writable = writable;
     this.#reopen = reopen;
     this.#size = size;
     this.zeroUnit = volume.unitBytes;
     this.bitmaps = new Bitmaps(this);
-    if (volume.data) {
-      this.data = volume.data;
-      return;
-    }
+    this.encrypted = volume.header.cryptMethod !== CryptMethod.None;
+    if (luks) this.keys = keySlotsOf(luks);
+    if (volume.target !== volume.store) this.data = volume.target;
+    // Compressed clusters are never encrypted, so none is added.
+    if (volume.data || this.encrypted) return;
     const unit = volume.clusterBytes;
     const zstd = volume.header.compression === "zstd";
     this.packing = zstd ? { unit, codec: "zstd" } : { unit, codec: "deflate", windowBits: WINDOW_BITS };
@@ -71,8 +104,8 @@ export class Qcow2Image implements Image {
   get parent(): ParentReference | undefined {
     return parentOf(this.#volume.header);
   }
-  get mapper(): CoreMapper {
-    return this.#volume.tables.mapper;
+  get mapper(): Mapper {
+    return this.#veiled ?? this.#volume.tables.mapper;
   }
   get dirty(): boolean {
     return this.#volume.dirty;
@@ -104,7 +137,7 @@ export class Qcow2Image implements Image {
   }
 
   guard(position: number, length: number): ParavaneError | null {
-    return this.data ? null : this.#volume.overlaps.refusal("guest data", position, length);
+    return this.#volume.data ? null : this.#volume.overlaps.refusal("guest data", position, length);
   }
 
   get refusal(): ParavaneError | undefined {
@@ -144,8 +177,14 @@ export class Qcow2Image implements Image {
     let run = 0;
     let inRun = 0;
     for (const [i, entry] of entries.entries()) {
-      const bytes = yield* unpacker.cluster(entry);
       let at = i === 0 ? offset - first * clusterBytes : 0;
+      let bytes: Uint8Array;
+      if (!this.#aes || entry & PACKED) bytes = yield* unpacker.cluster(entry);
+      else {
+        // The whole of what is wanted of the cluster, from its start on.
+        const end = Math.min(clusterBytes, offset + segments.total - (first + i) * clusterBytes);
+        bytes = yield* this.#aes.read(Number(entry & OFFSET), (first + i) * clusterBytes, end);
+      }
       while (at < clusterBytes && run < segments.count) {
         const take = Math.min(clusterBytes - at, segments.length(run) - inRun);
         memory.set(bytes.subarray(at, at + take), segments.start(run) + inRun);
@@ -188,8 +227,8 @@ export class Qcow2Image implements Image {
       this.#volume.header.autoclear = kept;
     }
     // Whole clusters, so that one that is cut short by the end of the file can be written in part.
-    const { target, clusterBytes } = this.#volume;
-    for (const file of new Set([store, target])) {
+    const { data = store, clusterBytes } = this.#volume;
+    for (const file of new Set([store, data])) {
       const whole = Math.ceil(file.size / clusterBytes) * clusterBytes;
       if (file.size < whole) yield* wait(file.resize(whole));
     }
@@ -313,6 +352,6 @@ export class Qcow2Image implements Image {
   }
 
   describe(): Record<string, unknown> {
-    return describe(this.#volume, this.size, this.bitmaps.list());
+    return describe(this.#volume, this.size, this.bitmaps.list(), this.#luks?.describe());
   }
 }

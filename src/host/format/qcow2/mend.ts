@@ -37,6 +37,7 @@ class Mender {
     const { header, l1, snapshots } = this.#volume;
     this.#own(0, 1);
     this.#own(l1.position, l1.size * 8);
+    if (header.encryption) this.#own(header.encryption.position, header.encryption.bytes);
     if (snapshots.length > 0) this.#own(header.snapshotPosition, snapshotBytes(snapshots));
     for (const { l1Position, l1Size } of snapshots) this.#own(l1Position, l1Size * 8);
     for (const { position, size } of this.#trees()) yield* this.#mendL1(position, size);

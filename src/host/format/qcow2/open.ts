@@ -2,10 +2,11 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { Incompatible, parseClusterBits, parseHeader, SECTOR } from "./header.ts";
+import { openEncryption } from "./encryption.ts";
+import { type Header, Incompatible, parseClusterBits, parseHeader, SECTOR } from "./header.ts";
 import { Qcow2Image } from "./image.ts";
 import { read } from "./io.ts";
-import { findSnapshot, readSnapshots } from "./snapshot-table.ts";
+import { findSnapshot, readSnapshots, type Snapshot } from "./snapshot-table.ts";
 import { Volume, type VolumeOptions } from "./volume.ts";
 
 export interface Qcow2OpenOptions extends OpenOptions {
@@ -28,9 +29,29 @@ export function* openQcow2(store: Store, options: Qcow2OpenOptions): Flow<Qcow2I
     rest.onWarning?.(`${store.name}: is marked as corrupt; it can be read, but what is read may be wrong`);
   }
   const data = metadataOnly ? undefined : yield* openData(store, header, !writable, rest);
+  let opened = false;
+  try {
+    const image = yield* openVolume(store, header, snapshots, data, writable, options);
+    opened = true;
+    return image;
+  } finally {
+    if (!opened && data) yield* wait(data.close());
+  }
+}
+
+function* openVolume(
+  store: Store,
+  header: Header,
+  snapshots: readonly Snapshot[],
+  data: Store | undefined,
+  writable: boolean,
+  options: Qcow2OpenOptions,
+): Flow<Qcow2Image> {
+  const { snapshot: wanted, metadataOnly = false, ...rest } = options;
+  const { cipher, luks, aes } = metadataOnly ? {} : yield* openEncryption(store, data, header, writable, rest);
 
   let shown = { size: header.size };
-  const volumeOptions: VolumeOptions = { codecs: rest.codecs };
+  const volumeOptions: VolumeOptions = { codecs: rest.codecs, cipher };
   if (wanted !== undefined) {
     const found = findSnapshot(store, snapshots, wanted);
     volumeOptions.l1 = { position: found.l1Position, size: found.l1Size };
@@ -41,7 +62,7 @@ export function* openQcow2(store: Store, options: Qcow2OpenOptions): Flow<Qcow2I
     return new Volume(store, data, again, yield* readSnapshots(store, again), volumeOptions);
   };
   const volume = new Volume(store, data, header, snapshots, volumeOptions);
-  const image = new Qcow2Image(volume, shown.size, writable, reopen);
+  const image = new Qcow2Image(volume, shown.size, writable, reopen, { luks, aes });
   yield* image.bitmaps.open(metadataOnly ? undefined : rest.onWarning);
   return image;
 }

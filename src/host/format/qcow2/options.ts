@@ -1,5 +1,8 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { CreateOptions, OpenOptions } from "../../../core/format.ts";
+import type { Unlocking } from "../../../core/secret.ts";
+import type { LuksPlan } from "../../crypto/luks/index.ts";
+import { type EncryptionOption, planEncryption } from "./encryption.ts";
 import { Autoclear, Compatible, Incompatible, l1Entries, MAX_L1_BYTES, SECTOR } from "./header.ts";
 import { formatName, nameBytes } from "./parent.ts";
 
@@ -29,6 +32,11 @@ interface Qcow2CreateOptions extends CreateOptions {
   dataFileRaw?: boolean;
   /** Opens the data file to give it its size, which otherwise is left as it is. */
   openFile?: OpenOptions["openFile"];
+  /** Encrypts guest data; a passphrase or a key is needed then. */
+  encryption?: EncryptionOption;
+  passphrase?: Unlocking["passphrase"];
+  volumeKey?: Unlocking["volumeKey"];
+  kdf?: Unlocking["kdf"];
 }
 type Preallocation = "off" | "metadata" | "falloc" | "full";
 
@@ -49,6 +57,8 @@ export interface Plan {
   backingFormat?: string;
   dataFile?: string;
   openFile?: OpenOptions["openFile"];
+  luks: LuksPlan | undefined;
+  unlocking: Unlocking;
 }
 
 /** @throws ParavaneError INVALID */
@@ -68,6 +78,10 @@ export function plan(options: CreateOptions): Plan {
     dataFile,
     dataFileRaw = false,
     openFile,
+    encryption,
+    passphrase,
+    volumeKey,
+    kdf,
     ...unknown
   } = options as Qcow2CreateOptions;
   const [name] = Object.keys(unknown);
@@ -97,6 +111,10 @@ export function plan(options: CreateOptions): Plan {
   if (allocates && backingFile !== undefined && !extendedL2) {
     throw invalid("clusters that have their place would hide the parent", "Use extendedL2, or no preallocation");
   }
+  const luks = planEncryption(encryption);
+  if (!luks && (passphrase || volumeKey)) throw invalid("a passphrase without encryption", 'Give encryption: "luks"');
+  if (luks && dataFileRaw) throw invalid("a raw data file cannot be encrypted");
+  if (luks && !v3 && allocates) throw invalid("an encrypted image of version 2 cannot be preallocated");
   const size = Math.ceil(wanted / SECTOR) * SECTOR;
   const incompatible =
     (extendedL2 ? Incompatible.ExtendedL2 : 0n) |
@@ -122,6 +140,8 @@ export function plan(options: CreateOptions): Plan {
     backingFormat,
     dataFile,
     openFile,
+    luks,
+    unlocking: { ...(passphrase && { passphrase }), ...(volumeKey && { volumeKey }), ...(kdf && { kdf }) },
   };
 }
 

@@ -10,7 +10,7 @@ import type { Store } from "../../../core/store.ts";
 import { Field, type Header, Incompatible, V2_LENGTH, V3_LENGTH } from "./header.ts";
 import { corrupt, offsetOf, read, setWide, viewOf, write } from "./io.ts";
 import { maxCount, setCount } from "./refcount.ts";
-import { Counts, countBitmaps, countTree, readL1, type Walk } from "./references.ts";
+import { Counts, countBitmaps, countEncryption, countTree, readL1, type Walk } from "./references.ts";
 import { buildSnapshots, type Snapshot } from "./snapshot-table.ts";
 import { type PlaceFor, Space } from "./space.ts";
 import type { Volume } from "./volume.ts";
@@ -49,6 +49,7 @@ export function* publish(volume: Volume, state: NextState): Flow {
   }
   yield* countTree(walk, "L1 table", state.l1.position, state.l1.size);
   yield* countBitmaps(walk);
+  countEncryption(walk);
 
   const before = state.miscounted ? new Space(Math.ceil(store.size / cluster)) : yield* volume.refcounts.used();
   const space = before.clone();

@@ -177,6 +177,12 @@ export function* bitmapTables({
   return places;
 }
 
+/** Counts the LUKS header with its key slots. */
+export function countEncryption({ header: { encryption, clusterBits }, counts }: Walk): void {
+  const cluster = 2 ** clusterBits;
+  if (encryption) counts.addRange(encryption.position / cluster, Math.ceil(encryption.bytes / cluster));
+}
+
 /** Counts all but the refcount structures. */
 export function* countAll(walk: Walk, l1: { position: number; size: number }, snapshots: readonly Snapshot[]): Flow {
   const { header, counts } = walk;
@@ -186,6 +192,7 @@ export function* countAll(walk: Walk, l1: { position: number; size: number }, sn
     yield* countTree(walk, `L1 table of snapshot ${id}`, l1Position, l1Size);
   }
   yield* countBitmaps(walk);
+  countEncryption(walk);
   if (header.snapshotCount > 0 && header.snapshotPosition > 0) {
     const bytes = snapshotBytes(snapshots);
     const cluster = 2 ** header.clusterBits;

@@ -21,6 +21,8 @@ export class Volume {
   readonly store: Store;
   /** The external data file, if there is one. */
   readonly data: Store | undefined;
+  /** Guest data as it is kept encrypted in `data` or `store`; absent when it is kept as it is. */
+  readonly cipher: Store | undefined;
   readonly header: Header;
   readonly snapshots: readonly Snapshot[];
   readonly l1: { position: number; size: number };
@@ -50,6 +52,7 @@ export class Volume {
   ) {
     this.store = store;
     this.data = data;
+    this.cipher = options.cipher;
     this.header = header;
     this.snapshots = snapshots;
     this.clusterBytes = 2 ** header.clusterBits;
@@ -65,7 +68,7 @@ export class Volume {
 
   /** The store of guest data. */
   get target(): Store {
-    return this.data ?? this.store;
+    return this.cipher ?? this.data ?? this.store;
   }
   /** The data file must stay readable on its own: zeros are to be written, not noted. */
   get rawData(): boolean {
@@ -200,6 +203,7 @@ export class Volume {
     overlaps.add("header", 0, 1);
     overlaps.add(REFCOUNT_TABLE, header.refcountPosition, header.refcountClusters * clusterBytes);
     overlaps.add("L1 table", header.l1Position, header.l1Size * 8);
+    if (header.encryption) overlaps.add("LUKS header", header.encryption.position, header.encryption.bytes);
     if (header.snapshotCount > 0) {
       overlaps.add("snapshot table", header.snapshotPosition, snapshotBytes(this.snapshots));
     }
@@ -222,6 +226,7 @@ export class Volume {
 
 export interface VolumeOptions {
   codecs?: OpenOptions["codecs"];
+  cipher?: Store | undefined;
   /** Instead of the active one. */
   l1?: { position: number; size: number };
 }

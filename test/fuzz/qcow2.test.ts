@@ -8,6 +8,7 @@ import { writeBytes } from "../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { checkQcow2, repairQcow2 } from "../../src/host/format/qcow2/check.ts";
 import { openQcow2 } from "../../src/host/format/qcow2/open.ts";
+import { changeBitmaps } from "../../src/host/image/bitmap.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
 import { dataFile } from "../support/data.ts";
 import { KeptStore } from "../support/disks.ts";
@@ -40,6 +41,13 @@ async function target(options: Record<string, unknown>): Promise<Target> {
   const disk = await createDisk(store, { format: "qcow2", size: SIZE, clusterSize, ...options });
   for (let i = 0; i < 12; i++) {
     await writeBytes(disk, ((i * 197) % 4000) * 512, new Uint8Array(512 * (1 + i)).fill(i + 1));
+  }
+  if (options.compat !== "0.10") {
+    await changeBitmaps(disk, [
+      { do: "add", name: "first", granularity: 512 },
+      { do: "add", name: "off", recording: false },
+    ]);
+    await writeBytes(disk, 65536, new Uint8Array(8192).fill(77));
   }
   await disk.close();
   const image = now(openQcow2(store, {}));
@@ -80,6 +88,13 @@ function targetOf(bytes: Uint8Array): Target {
     { name: "refcount table", at: refcounts, entries: 8, width: 8 },
     { name: "refcount block", at: place(refcounts), entries: 200, width: 2 },
   ];
+  const extension = Buffer.from(bytes.subarray(0, cluster)).indexOf(Buffer.from([0x23, 0x85, 0x28, 0x75]));
+  if (extension > 0 && view.getUint8(95) & 1) {
+    const directory = place(extension + 24);
+    structures.push({ name: "bitmaps extension", at: extension, entries: 8, width: 4 });
+    structures.push({ name: "bitmap directory", at: directory, entries: 16, width: 4 });
+    structures.push({ name: "bitmap table", at: place(directory), entries: 4, width: 8 });
+  }
   if (view.getUint32(60) > 0) structures.push({ name: "snapshot table", at: place(64), entries: 10, width: 8 });
   const descriptors = tables.flatMap((at) =>
     Array.from({ length: cluster / 8 }, (_, i) =>
@@ -184,8 +199,8 @@ test(`${ROUNDS} damaged images: read, written, checked, repaired; every failure 
       count(corruptions > 0 ? "check: corrupt" : leaks > 0 ? "check: leaks" : "check: clean");
       now(repairQcow2(store, random.oneIn(2) ? "all" : "leaks"));
       count("repaired");
-      const { corruptions: left } = now(checkQcow2(store));
-      expect(left, hit).toBe(0);
+      const { corruptions: left, problems } = now(checkQcow2(store));
+      expect(left, `${hit}: ${JSON.stringify(problems.filter(({ kind }) => kind !== "leak").slice(0, 3))}`).toBe(0);
     } catch (thrown) {
       typed("check", thrown, hit);
     }
@@ -201,6 +216,16 @@ test(`${ROUNDS} damaged images: read, written, checked, repaired; every failure 
         () => image.empty(),
         () => image.setParent({ path: "p".repeat(1 + random.below(400)), format: "raw" }),
         () => image.setParent(undefined),
+        () => image.bitmaps.change([{ do: "add", name: "more" }]),
+        () =>
+          image.bitmaps.change([
+            { do: "merge", name: "off", from: "first" },
+            { do: "clear", name: "first" },
+          ]),
+        () => image.bitmaps.change([{ do: "remove", name: random.pick(["first", "off"]) }]),
+        () => image.bitmaps.read("first", random.below(image.size + 1), 65536),
+        () => image.amend({ refcountBits: 2 ** random.below(7) }),
+        () => image.amend({ compat: random.pick(["0.10", "1.1"]) }),
         () => image.writePacked!(random.below(image.size / unit + 1) * unit, new Uint8Array(1 + random.below(unit))),
       ]);
       now<unknown>(work());

@@ -188,6 +188,12 @@ const DAMAGE: [string, (image: Layout) => void, number[], Record<string, unknown
     (i) => i.set(i.entry(50), ALONE | (1n << 62n) | BigInt(i.place(i.entry(41)))),
     [],
   ],
+  ["a compressed cluster in an L2 table", (i) => i.set(i.entry(50), (1n << 62n) | BigInt(i.l2)), []],
+  [
+    "a compressed cluster in the bitmap directory",
+    (i) => i.set(i.entry(50), (1n << 62n) | BigInt(i.bitmapDirectory)),
+    [],
+  ],
   ["an L1 entry that is not aligned", (i) => i.set(i.l1 + 8, i.word(i.l1 + 8) + 512n), [600]],
   ["an L1 entry past the end", (i) => i.set(i.l1 + 8, (2n ** 40n) | ALONE), [600]],
   ["an L1 entry to the L1 table", (i) => i.set(i.l1 + 8, BigInt(i.l1) | ALONE), [600]],

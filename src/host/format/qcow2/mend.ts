@@ -117,8 +117,13 @@ class Mender {
       ? { entry: 0n, bits: 0xffffffffn << 32n }
       : { entry: header.version < 3 ? 0n : ZERO, bits: oldBits };
     if (old & PACKED) {
-      const { position } = packedPlace(old, header.clusterBits);
+      const { position, length } = packedPlace(old, header.clusterBits);
       if (external || position < this.#cluster || position >= this.#end) return lost;
+      const first = Math.floor(position / this.#cluster);
+      // What lies in metadata was never packed.
+      for (let i = first; i * this.#cluster < position + length; i++) {
+        if (this.#owned.has(i) || this.#tables.has(i)) return lost;
+      }
       return { entry: old & ~ALONE, bits: oldBits };
     }
     let entry = old;

@@ -117,7 +117,8 @@ function* countTable({ store, header, counts, problem }: Walk, table: number, en
       const first = Math.floor(position / cluster);
       const last = Math.floor((position + length - 1) / cluster);
       if (first === 0 || position >= end) wrong(`points at byte ${position}, where no compressed cluster can be`);
-      else counts.addRange(first, Math.min(last, end / cluster - 1) - first + 1);
+      // In a file that was cut off it may reach past the end: nothing else may be put there either.
+      else counts.addRange(first, last - first + 1);
       continue;
     }
     const host = offsetOf(high, low);

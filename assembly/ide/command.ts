@@ -19,7 +19,7 @@ function own(table: usize, kinds: u32, code: u32, op: u32, traits: u32 = 0): voi
 
 /**
  * Fills the command table: one line a command, with the devices that know it. What is not listed aborts; that is on purpose
- * for NOP, which always does (§8.23), and for the queued commands (READ and WRITE DMA QUEUED, SERVICE), which IDENTIFY does
+ * for NOP, which always does (§8.22), and for the queued commands (READ and WRITE DMA QUEUED, SERVICE), which IDENTIFY does
  * not offer, for they need a device that lets the bus go in the middle of a command, and no host of today sends them.
  */
 export function fillCommands(t: usize): void {
@@ -126,7 +126,7 @@ export function decode(ctx: usize, drive: usize, code: u32): void {
   if ((entry & CommandBits.Addressed) !== 0) {
     remaining = register(drive, AtaRegister.Count);
     if ((entry & CommandBits.Ext) !== 0) {
-      // 48-bit addresses exist in LBA form only (ATA/ATAPI-6 §6.2.1).
+      // 48-bit addresses exist in LBA form only (ATA/ATAPI-6 §6.20).
       if (!usesLba(drive)) refused = true;
       remaining |= previous(drive, AtaRegister.Count) << 8;
       if (remaining === 0) remaining = 65536;

@@ -63,7 +63,7 @@ export function beginAbort(ctx: usize, why: u32): void {
   endAbort(ctx);
 }
 
-/** §8.10: DEVICE RESET ends without an interrupt, IDLE IMMEDIATE with one. */
+/** §8.9, §8.18: DEVICE RESET ends without an interrupt, IDLE IMMEDIATE with one. */
 export function endAbort(ctx: usize): void {
   if (get(ctx + IdeField.InFlight) !== 0) return;
   const drive = selected(ctx);

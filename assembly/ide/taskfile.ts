@@ -158,7 +158,7 @@ function writeRegister(ctx: usize, reg: u32, value: u32): void {
 }
 
 /**
- * A command while the drive is busy: a packet device hears DEVICE RESET (§8.10), a disk IDLE IMMEDIATE, which Linux and
+ * A command while the drive is busy: a packet device hears DEVICE RESET (§8.9), a disk IDLE IMMEDIATE, which Linux and
  * others send to a drive that they have lost patience with.
  */
 function interrupted(ctx: usize, drive: usize, code: u32): void {

@@ -114,14 +114,12 @@ export function inRange(ctx: usize, drive: usize): bool {
   const sectors = load<u64>(drive + DriveField.Sectors);
   const fault = get(ctx + IdeField.Fault);
   if (fault !== 0) {
-    addEvent(ctx, IdeEvent.NotFound);
     fail(ctx, drive, fault, 0);
     return false;
   }
   if (lba <= sectors && (get(ctx + IdeField.Moving) as u64) <= sectors - lba) return true;
   // The first sector that is not there.
   store<u64>(ctx + IdeField.Lba, max(lba, sectors));
-  addEvent(ctx, IdeEvent.NotFound);
   failAt(ctx, drive, AtaError.IdNotFound, 0);
   return false;
 }
@@ -149,7 +147,7 @@ function succeed(ctx: usize, drive: usize): void {
   setStatus(drive, AtaStatus.Ready | AtaStatus.SeekComplete);
 }
 
-/** §7.13.6: the interrupt reason of a packet command. */
+/** ATA/ATAPI-6, interrupt reason: Count as the end of a packet command. */
 function reason(ctx: usize, drive: usize, value: u32): void {
   if (get(ctx + IdeField.Op) === IdeOp.Packet) setRegister(drive, AtaRegister.Count, value);
 }

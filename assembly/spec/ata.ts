@@ -35,7 +35,7 @@ export const enum AtaPort {
   SecondaryInterrupt = 15,
 }
 
-/** §7.15. */
+/** §7.14. */
 export const enum AtaStatus {
   Error = 0x01,
   DataRequest = 0x08,
@@ -57,7 +57,7 @@ export const enum AtaError {
   Uncorrectable = 0x40,
   /** An Ultra DMA transfer that arrived damaged. */
   InterfaceCrc = 0x80,
-  /** §9.16, table 26: not an error but a diagnostic code. */
+  /** §8.11, table 26: not an error but a diagnostic code. */
   DiagnosticPassed = 0x01,
 }
 
@@ -170,7 +170,7 @@ export const enum AtaCommand {
   SetMax = 0xf9,
 }
 
-/** §8.46, table 52: subcommands of SET FEATURES, in the Features register. */
+/** §8.46: subcommands of SET FEATURES, in the Features register. */
 export const enum AtaFeature {
   EnableBytePort = 0x01,
   EnableWriteCache = 0x02,
@@ -201,7 +201,7 @@ export const enum AtaSetMax {
   Freeze = 4,
 }
 
-/** §8.54: subcommands of SMART, in the Features register; the key that LBA mid and high must hold. */
+/** §8.51: subcommands of SMART, in the Features register; the key that LBA mid and high must hold. */
 export const enum AtaSmart {
   ReadData = 0xd0,
   /** ATA-3; obsolete since. */
@@ -220,7 +220,7 @@ export const enum AtaSmart {
   Exceeded = 0x2cf4,
 }
 
-/** §8.7: subcommands of DEVICE CONFIGURATION. */
+/** §8.8: subcommands of DEVICE CONFIGURATION. */
 export const enum AtaConfiguration {
   Restore = 0xc0,
   FreezeLock = 0xc1,
@@ -228,7 +228,7 @@ export const enum AtaConfiguration {
   Set = 0xc3,
 }
 
-/** §8.7.4, table 18, word 7: what a drive can be made to hide. */
+/** §8.8, word 7 of DEVICE CONFIGURATION IDENTIFY: what a drive can be made to hide. */
 export const enum AtaConfigurable {
   Smart = 0x0001,
   SelfTest = 0x0002,
@@ -239,7 +239,7 @@ export const enum AtaConfigurable {
   Ext = 0x0100,
 }
 
-/** §8.39 with annex A, and ATA8-ACS §7.28: log addresses. */
+/** Log addresses (READ LOG EXT, §8.29, and ATA8-ACS). */
 export const enum AtaLog {
   Directory = 0x00,
   /** SMART only. */
@@ -254,7 +254,7 @@ export const enum AtaLog {
   HostLast = 0x9f,
 }
 
-/** §8.46.11, table 53: upper five bits of the transfer mode; the lower three are the mode's number. */
+/** §8.46, set transfer mode: upper five bits of the transfer mode; the lower three are the mode's number. */
 export const enum AtaTransfer {
   PioDefault = 0x00,
   PioFlow = 0x08,
@@ -273,7 +273,7 @@ export const enum AtaSignature {
   None = 0xffff,
 }
 
-/** §8.15.8: words of the IDENTIFY DEVICE data. */
+/** §8.15: words of the IDENTIFY DEVICE data. */
 export const enum AtaIdentify {
   Configuration = 0,
   Cylinders = 1,
@@ -333,7 +333,7 @@ export const enum AtaIdentify {
   Integrity = 255,
 }
 
-/** §7.13.6: the Count register while a packet command runs. */
+/** Interrupt reason: the Count register while a packet command runs. */
 export const enum AtaReason {
   /** C/D: a command packet, or the status, rather than data. */
   Command = 0x01,

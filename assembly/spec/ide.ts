@@ -104,7 +104,7 @@ export const enum DriveField {
   SectorBytes = 128,
   /** CommandBits: commands with one of these are refused, since the media is locked or 48 bits are not there. */
   Refused = 132,
-  /** 1 while SET FEATURES has the data port move bytes (CF+ and CompactFlash 1.4 §6.2.1.15). */
+  /** 1 while SET FEATURES has the data port move bytes (CF+ and CompactFlash 1.4, Set Features). */
   BytePort = 136,
   Size = 160,
 }
@@ -153,8 +153,6 @@ export const enum IdeEvent {
   Reset = 8,
   /** The same for the selected device alone: DEVICE RESET, or IDLE IMMEDIATE while busy. */
   Abort = 16,
-  /** The command named sectors that are not there, and has ended so: the device may want to note it. */
-  NotFound = 32,
 }
 
 /** Why what is in flight is waited for. */
@@ -250,7 +248,7 @@ export const enum CommandBits {
   Multiple = 0x2000,
   /** A packet device answers with its signature, and aborts (ATA/ATAPI-6 §9.12). */
   Signature = 0x4000,
-  /** Refused while SECURITY has locked the media (§6.13.3, table 5). */
+  /** Refused while SECURITY has locked the media (§6.13). */
   Lockable = 0x8000,
   /** DriveKind << 16: drives that know it. */
   KindShift = 16,

@@ -78,7 +78,7 @@ export class V86Ports implements AddressSpace<PortDevice> {
 function entryOf(device: PortDevice, port: number): V86Port {
   const read = (width: Width) => () => device.readPort(port, width);
   const write = (width: Width) => (value: number) => device.writePort(port, width, value >>> 0);
-  return {
+  const entry = {
     device,
     read8: read(1),
     read16: read(2),
@@ -88,4 +88,9 @@ function entryOf(device: PortDevice, port: number): V86Port {
     write16: write(2),
     write32: write(4),
   };
+  const { stream } = device;
+  if (!stream) return entry;
+  // v86 calls these with `device` as this: a data port's own methods, so that a word of PIO passes through nobody else.
+  const { read16, write16, write32 } = stream;
+  return { ...entry, device: stream, read16, read32: () => stream.read32() | 0, write16, write32 };
 }

@@ -178,10 +178,7 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
   takeDma(request: BlockRequest): boolean {
     const ready = this.core.call.idePrd(this.context, this.#busMaster() ? 1 : 0) !== 0;
     if (ready) this.#table.read(0, request);
-    else {
-      this.#asked = null;
-      if (this.#get(IdeField.Event) & IdeEvent.NotFound) this.#selected?.notFound?.();
-    }
+    else this.#asked = null;
     return ready;
   }
 
@@ -198,7 +195,6 @@ export class IdeChannel implements AtaRegisters, ChannelSide {
 
   /** Does what the core has asked for. The line moves last, when every register tells the new state. */
   #react(event: number): void {
-    if (event & IdeEvent.NotFound) this.#selected?.notFound?.();
     if (event & (IdeEvent.Io | IdeEvent.Execute)) {
       this.#asked = event & IdeEvent.Io ? "io" : "execute";
       if (this.#get(IdeField.Protocol) === IdeProtocol.PioOut) this.portBytes += this.#get(IdeField.BufferEnd);

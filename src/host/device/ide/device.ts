@@ -42,8 +42,6 @@ export interface IdeDevice {
    * that `execute` and `transfer` must bear to be called once more with the state that they themselves left.
    */
   readonly goesOn?: boolean;
-  /** The core has refused the command under way: it names sectors that are not there. Registers tell how it ended. */
-  notFound?(): void;
   /** The guest will ask for nothing more. */
   close?(): void;
   /** A command waits for `resume`, which has it tried again. */
@@ -55,7 +53,7 @@ export interface IdeDevice {
 export type PacketAnswer =
   /** It has ended well. */
   | { kind: "done" }
-  /** CHECK CONDITION: the Error register, sense key in bits 7–4 (SFF-8020i §7.1.7); the device keeps the sense data. */
+  /** CHECK CONDITION: the Error register, sense key in bits 7–4 (SFF-8020i); the device keeps the sense data. */
   | { kind: "check"; error: number }
   /** `length` bytes for the host, or from it. Zero is "done". */
   | { kind: "in" | "out"; length: number };

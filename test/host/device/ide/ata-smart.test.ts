@@ -259,7 +259,7 @@ describe("logs", () => {
     ["DMA read over the end", 0xc8, { lba: 131070, count: 5 }],
     ["48-bit DMA write", 0x35, { lba: 131072, count: 1, ext: true }],
     ["CHS outside the translation", 0x20, { lba: 0x100, count: 1, device: 0xa3 }],
-  ])("the error log keeps a sector that is not there: %s", (_name, code, registers) => {
+  ])("the error logs keep no command that is faulty itself: %s", (_name, code, registers) => {
     const ide = new AtaBench();
     ide.prds(0x200000, [[0x300000, Prd.EndOfTable | (5 * 512)]]);
     ide.write(AtaRegister.BmTable, 0x200000, 4);
@@ -270,10 +270,19 @@ describe("logs", () => {
     if (code === 0x30) ide.feed(new Uint8Array(512));
     expect(ide.ended).toEqual([FAILED, AtaError.IdNotFound]);
     const summary = read(ide, 0xd5, 1, 1);
+    expect([summary[1], word(summary, 226)]).toEqual([0, 0]);
+  });
+
+  test("the error logs keep IDNF of a sector that is there", () => {
+    const ide = new AtaBench();
+    ide.block.faults.push({ op: Op.Read, status: Status.OutOfRange, at: 1000 * 512 });
+    ide.command(0x20, { lba: 1000, count: 1 });
+    expect(ide.ended).toEqual([FAILED, AtaError.IdNotFound]);
+    const summary = read(ide, 0xd5, 1, 1);
     expect([summary[1], word(summary, 226)]).toEqual([1, 1]);
     const entry = summary.subarray(2, 92);
-    const lba = entry[60 + 3] | (entry[60 + 4] << 8) | (entry[60 + 5] << 16);
-    expect([entry[48 + 7], entry[60 + 1], lba]).toEqual([code, AtaError.IdNotFound, registers.device ? 0x100 : 131072]);
+    const lba = entry[60 + 3] | (entry[60 + 4] << 8);
+    expect([entry[48 + 7], entry[60 + 1], lba]).toEqual([0x20, AtaError.IdNotFound, 1000]);
   });
 
   test("the error logs keep what media commands failed of, five and four of them", () => {

@@ -74,7 +74,7 @@ export function setMax(disk: AtaDisk): Verdict {
   }
 }
 
-/** §8.47.1, §8.48. Bit 0 of Count: the change outlives a power cycle, of which there may be one between two. */
+/** §8.47, §8.48. Bit 0 of Count: the change outlives a power cycle, of which there may be one between two. */
 function setMaxAddress(disk: AtaDisk, ext: boolean): Verdict {
   const { port, state } = disk;
   const { setMax } = state;

@@ -26,7 +26,7 @@ export function offers(disk: AtaDisk, feature: AtaConfigurable): boolean {
   return (disk.state.configuration.features & feature) !== 0;
 }
 
-/** Makes the bytes of `block` sum to zero, by its last (§8.54.6.8 and others). */
+/** Makes the bytes of `block` sum to zero, by its last (SMART READ LOG and others). */
 export function addChecksum(block: Uint8Array): void {
   block[511] = -block.subarray(0, 511).reduce((sum, byte) => sum + byte, 0);
 }

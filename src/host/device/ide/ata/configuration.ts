@@ -1,9 +1,9 @@
-// DEVICE CONFIGURATION (ATA/ATAPI-6 §8.7): makes the drive hide what it could do.
+// DEVICE CONFIGURATION (ATA/ATAPI-6 §8.8): makes the drive hide what it could do.
 import { AtaConfigurable, AtaConfiguration, AtaError, AtaRegister } from "../../../../../assembly/spec/ata.ts";
 import { type AtaDisk, addChecksum, reply, takeBlock, type Verdict } from "./command.ts";
 import { type ConfigurationState, factoryConfiguration } from "./state.ts";
 
-/** §8.7.4, table 18: revision, and the byte before the checksum. */
+/** The overlay data: revision, and the byte before the checksum. */
 const REVISION = 2;
 const SIGNATURE = 0xa5;
 
@@ -19,7 +19,7 @@ export function deviceConfiguration(disk: AtaDisk): Verdict {
       configuration.frozen = true;
       return true;
     case AtaConfiguration.Restore:
-      // §8.7.1: not while SET MAX hides something.
+      // RESTORE: not while SET MAX hides something.
       if (state.visible < configuration.sectors) return false;
       return apply(disk, factory);
     case AtaConfiguration.Set: {
@@ -33,7 +33,7 @@ export function deviceConfiguration(disk: AtaDisk): Verdict {
   }
 }
 
-/** §8.7.4: masks may lose bits from the top only, features any, sectors some. */
+/** SET: masks may lose bits from the top only, features any, sectors some. */
 function set(disk: AtaDisk, factory: ConfigurationState, wanted: ConfigurationState): Verdict {
   const isMask = (mask: number, of: number) => (mask & ~of) === 0 && (mask & (mask + 1)) === 0;
   if (!isMask(wanted.multiWord, factory.multiWord)) return refuse(disk, 1);
@@ -54,7 +54,7 @@ function apply(disk: AtaDisk, configuration: ConfigurationState): Verdict {
   return true;
 }
 
-/** §8.7.4.6: the word that is wrong, in LBA high. */
+/** SET, error outputs: the word that is wrong, in LBA high. */
 function refuse({ port }: AtaDisk, word: number): Verdict {
   port.setRegister(AtaRegister.LbaHigh, word);
   port.fail(AtaError.Abort);

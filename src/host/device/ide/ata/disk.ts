@@ -286,14 +286,10 @@ export class IdeDisk implements IdeDevice, AtaDisk {
     } else port.finish(status, lba);
   }
 
-  notFound(): void {
-    const { port } = this;
-    const isNowhere = port.channelField(IdeField.Fault) !== 0;
-    const given = port.address | ((port.register(AtaRegister.Device) & AtaDevice.Head) << 24);
-    this.#log(isNowhere ? given : wide(port, IdeField.Lba));
-  }
-
-  /** SMART keeps how a media command failed (ATA/ATAPI-6 §6.14.4). */
+  /**
+   * SMART keeps how a media command failed (ATA/ATAPI-6 §6.14): UNC, faults, and IDNF of a sector that is there. A command
+   * that names sectors past the end is faulty itself, which the logs do not keep; the core ends it without asking here.
+   */
   #log(lba: number): void {
     const { port, state } = this;
     const now = port.clock.now();

@@ -3,7 +3,7 @@ import { AtaDevice, AtaRegister } from "../../../../../assembly/spec/ata.ts";
 import { DriveField } from "../../../../../assembly/spec/ide.ts";
 import { type AtaDisk, reply, takeBlock, type Verdict } from "./command.ts";
 
-/** §6.2.1.20, table 41: "miscellaneous error", the code for whatever has no other. */
+/** CFA REQUEST EXTENDED ERROR CODE: "miscellaneous error", the code for whatever has no other. */
 const MISCELLANEOUS = 0x09;
 
 /** REQUEST SENSE: the extended error code stands in Error, and the command succeeds. */

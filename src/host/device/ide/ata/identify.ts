@@ -95,7 +95,7 @@ export function identifyDisk(disk: AtaDisk): Uint16Array {
     words[AtaIdentify.WorldWideName + i] = Number((config.wwn >> BigInt(16 * (3 - i))) & 0xffffn);
   words[AtaIdentify.DataSetManagement] = 1;
   words[AtaIdentify.RotationRate] = config.rotationRate;
-  // §8.15.61: signature A5h and a sum of zero.
+  // Word 255: signature A5h and a sum of zero.
   words[AtaIdentify.Integrity] = 0xa5;
   const bytes = new Uint8Array(words.buffer);
   bytes[511] = -bytes.subarray(0, 511).reduce((sum, byte) => sum + byte, 0);

@@ -1,4 +1,4 @@
-// Logs: SMART READ LOG and WRITE LOG (ATA/ATAPI-6 §8.54.6, §8.54.8), READ LOG EXT and WRITE LOG EXT (§8.29, §8.63, ACS-2 for
+// Logs: SMART READ LOG and WRITE LOG (ATA/ATAPI-6 §8.51), READ LOG EXT and WRITE LOG EXT (§8.29, §8.59, ACS-2 for
 // the DMA forms). A log is a row of blocks of 512 bytes; those of the host are kept as it writes them.
 import { AtaCommand, AtaConfigurable, AtaLog, AtaRegister } from "../../../../../assembly/spec/ata.ts";
 import { type AtaDisk, addChecksum, offers, type Verdict } from "./command.ts";
@@ -6,7 +6,7 @@ import { type ErrorEntry, SELF_TEST_SLOTS, type SelfTestEntry } from "./smart-st
 
 /** Blocks of each host vendor-specific log. */
 const HOST_BLOCKS = 16;
-/** §8.54.6.8.2.3: errors in a block of the extended log. */
+/** Errors in a block of the extended log. */
 const EXTENDED_ERRORS = 4;
 const EXTENDED_SELF_TESTS = 19;
 
@@ -117,7 +117,7 @@ const MAKERS: Record<number, (disk: AtaDisk, general: boolean) => Uint8Array> = 
     return bytes;
   },
 
-  /** §8.54.6.8.2: five entries of 90 bytes, a ring whose newest byte 1 names. */
+  /** Summary error log: five entries of 90 bytes, a ring whose newest byte 1 names. */
   [AtaLog.SummaryErrors]({ state: { smart } }) {
     const bytes = new Uint8Array(512);
     bytes[0] = 1;
@@ -144,7 +144,7 @@ const MAKERS: Record<number, (disk: AtaDisk, general: boolean) => Uint8Array> = 
     return bytes;
   },
 
-  /** §8.54.6.8.3: 21 entries of 24 bytes. */
+  /** Self-test log: 21 entries of 24 bytes. */
   [AtaLog.SelfTest]({ state: { smart } }) {
     const bytes = new Uint8Array(512);
     put16(bytes, 0, 1);

@@ -32,13 +32,13 @@ export interface IdeDriveOptions {
   serial?: string;
   /** At most 8 ASCII characters. */
   firmware?: string;
-  /** World-wide name, 64 bits (ATA/ATAPI-7 §6.16.60). */
+  /** World-wide name, 64 bits (IDENTIFY DEVICE words 108 to 111, ATA/ATAPI-7). */
   wwn?: bigint;
   /** Default translation; 16 heads and 63 sectors when absent. */
   geometry?: { cylinders: number; heads: number; sectorsPerTrack: number };
   /** Bytes: the sector size times a power of two; default the logical size. */
   physicalSectorSize?: number;
-  /** Rotations a minute, 1 for a solid-state drive (ATA8-ACS §7.16.7.77); default not said. */
+  /** Rotations a minute, 1 for a solid-state drive (IDENTIFY DEVICE word 217, ATA8-ACS); default not said. */
   rotationRate?: number;
   modes?: TransferModes;
   /** Sectors that READ and WRITE MULTIPLE move in a block at most: a power of two to 128, 64 KiB in all; default 16. */

@@ -1,12 +1,12 @@
 // Power modes (ATA/ATAPI-6 §6.7). They cost nothing here and show only in CHECK POWER MODE. SLEEP is a standby from which
-// any command wakes the drive, as in QEMU and VirtualBox: a guest that forgets the reset (§6.7.3) must not lose its disk.
+// any command wakes the drive, as in QEMU and VirtualBox: a guest that forgets the reset must not lose its disk.
 import { AtaCommand, AtaRegister } from "../../../../../assembly/spec/ata.ts";
 import type { Clock } from "../../../../core/machine.ts";
 import type { DevicePort } from "../port.ts";
 import type { AtaDisk, Verdict } from "./command.ts";
 import type { DiskState } from "./state.ts";
 
-/** §8.16, table 24: the standby timer's period in milliseconds. */
+/** §8.17: the standby timer's period in milliseconds. */
 function period(count: number): number {
   const second = 1000;
   if (count === 0) return 0;
@@ -43,7 +43,7 @@ export function power({ port, state }: AtaDisk): Verdict {
   }
 }
 
-/** §8.8: 00h in Standby, FFh Active or Idle. */
+/** §8.7: 00h in Standby, FFh Active or Idle. */
 export function checkPower({ port, state }: AtaDisk): Verdict {
   port.setRegister(AtaRegister.Count, isStandby(state, port.clock.now()) ? 0x00 : 0xff);
   return true;

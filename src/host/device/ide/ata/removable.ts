@@ -4,7 +4,7 @@ import type { Block } from "../../../../core/block.ts";
 import { ParavaneError } from "../../../../core/error.ts";
 import type { AtaDisk, Verdict } from "./command.ts";
 
-/** §8.17.8: bit 6 of Error in GET MEDIA STATUS. */
+/** §8.14: bit 6 of Error in GET MEDIA STATUS. */
 const WRITE_PROTECTED = 0x40;
 
 export interface Removable {
@@ -46,7 +46,7 @@ export function mediaError({ config, state: { media } }: AtaDisk): number {
   return AtaError.MediaChanged;
 }
 
-/** GET MEDIA STATUS, MEDIA LOCK, MEDIA UNLOCK and MEDIA EJECT (§8.17 to §8.20). */
+/** GET MEDIA STATUS, MEDIA LOCK, MEDIA UNLOCK and MEDIA EJECT (§8.14, §8.19 to §8.21). */
 export function mediaCommand(disk: AtaDisk): Verdict {
   const { port, config, state } = disk;
   const { media } = state;

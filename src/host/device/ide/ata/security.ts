@@ -1,4 +1,4 @@
-// The security mode feature set (ATA/ATAPI-6 §6.13, commands §8.40 to §8.45).
+// The security mode feature set (ATA/ATAPI-6 §6.13, commands §8.38 to §8.43).
 import { AtaCommand, AtaConfigurable, AtaError, AtaRegister, AtaStatus } from "../../../../../assembly/spec/ata.ts";
 import { DriveKind } from "../../../../../assembly/spec/ide.ts";
 import { BlockRequest, Op, Status } from "../../../../core/block.ts";
@@ -16,7 +16,7 @@ export interface Security {
   user: Uint8Array;
   master: Uint8Array;
   masterRevision: number;
-  /** Wrong passwords that UNLOCK still takes (§6.13.5). */
+  /** Wrong passwords that UNLOCK still takes (§6.13). */
   tries: number;
   /** ERASE PREPARE came just before. */
   prepared: boolean;
@@ -43,7 +43,7 @@ export function newSecurity(): Security {
   };
 }
 
-/** §6.13.2: what power-on and hardware reset do. */
+/** What power-on and hardware reset do. */
 export function securityAtPowerOn(security: Security): void {
   security.locked = security.enabled;
   security.frozen = false;
@@ -52,7 +52,7 @@ export function securityAtPowerOn(security: Security): void {
   security.erasing = null;
 }
 
-/** IDENTIFY DEVICE word 128 (§8.15.57). */
+/** IDENTIFY DEVICE word 128 (§8.15). */
 export function securityWord(security: Security): number {
   const bits = [true, security.enabled, security.locked, security.frozen, security.tries === 0, true];
   return bits.reduce((word, bit, i) => word | (bit ? 1 << i : 0), security.maximum ? 0x0100 : 0);
@@ -65,7 +65,7 @@ export function security(disk: AtaDisk): Verdict {
   const prepared = security.prepared;
   if (port.step === 0) security.prepared = false;
   if (command === AtaCommand.SecurityFreezeLock) {
-    // The same code is WEAR LEVEL for CompactFlash (CF+ 1.4 §6.2.1.29), which has nothing to report.
+    // The same code is WEAR LEVEL for CompactFlash (CF+ 1.4), which has nothing to report.
     if (config.kind === DriveKind.CompactFlash) port.setRegister(AtaRegister.Count, 0);
     else if (!offers(disk, AtaConfigurable.Security)) return false;
     else security.frozen = true;
@@ -97,12 +97,12 @@ export function security(disk: AtaDisk): Verdict {
   }
 }
 
-/** §8.45. */
+/** §8.42. */
 function setPassword(security: Security, block: Uint8Array, master: boolean, password: Uint8Array): Verdict {
   if (master) {
     security.master = password;
     const revision = block[34] | (block[35] << 8);
-    // §8.45.8: 0000h and FFFFh leave the revision as it is.
+    // §8.42: 0000h and FFFFh leave the revision as it is.
     if (revision !== 0 && revision !== 0xffff) security.masterRevision = revision;
   } else {
     security.user = password;
@@ -112,14 +112,14 @@ function setPassword(security: Security, block: Uint8Array, master: boolean, pas
   return true;
 }
 
-/** At maximum level the master password opens nothing (§6.13.3). */
+/** At maximum level the master password opens nothing (§6.13). */
 function matches(security: Security, master: boolean, password: Uint8Array, toErase = false): boolean {
   if (master && security.maximum && !toErase && security.enabled) return false;
   const kept = master ? security.master : security.user;
   return kept.every((byte, i) => byte === password[i]);
 }
 
-/** §8.44. */
+/** §8.38. */
 function unlock(disk: AtaDisk, master: boolean, password: Uint8Array): Verdict {
   const { security } = disk.state;
   if (!security.enabled || !matches(security, master, password)) {
@@ -132,7 +132,7 @@ function unlock(disk: AtaDisk, master: boolean, password: Uint8Array): Verdict {
   return true;
 }
 
-/** §8.42: all of the native area becomes zeros, the user password goes, the media is open. */
+/** §8.40: all of the native area becomes zeros, the user password goes, the media is open. */
 function erase(disk: AtaDisk, master: boolean, password: Uint8Array): Verdict {
   const { security } = disk.state;
   if (!matches(security, master, password, true) || (!master && !security.enabled)) return false;

@@ -1,11 +1,11 @@
-// EXECUTE OFF-LINE IMMEDIATE (ATA/ATAPI-6 §8.54.5). A test reads the medium, a tenth at a time, between the guest's
+// EXECUTE OFF-LINE IMMEDIATE (ATA/ATAPI-6 §8.51). A test reads the medium, a tenth at a time, between the guest's
 // commands and at the pace of the machine's clock; what it cannot read ends it and stands in the log.
 import { AtaConfigurable, AtaError, AtaRegister, AtaSmart } from "../../../../../assembly/spec/ata.ts";
 import { BlockRequest, Op, Status } from "../../../../core/block.ts";
 import { type AtaDisk, offers, type Verdict } from "./command.ts";
 import { lifeHours, logSelfTest } from "./smart-state.ts";
 
-/** §8.54.5, table 62: LBA low. */
+/** SMART EXECUTE OFF-LINE IMMEDIATE: LBA low. */
 const enum Test {
   Offline = 0,
   Short = 1,
@@ -14,7 +14,7 @@ const enum Test {
   Captive = 0x80,
 }
 
-/** §8.54.6.8.1, table 67: self-test execution status, high half. */
+/** SMART READ DATA: self-test execution status, high half. */
 const enum Result {
   Passed = 0x0,
   Aborted = 0x1,
@@ -22,7 +22,7 @@ const enum Result {
   ReadFailed = 0x7,
 }
 
-/** §8.54.6.8.1, table 65. */
+/** SMART READ DATA: off-line data collection status. */
 const enum Offline {
   Completed = 0x02,
   InProgress = 0x03,
@@ -59,7 +59,7 @@ export function startTest(disk: AtaDisk, number: number): Verdict {
   }
   const known = kind === Test.Short || kind === Test.Extended || number === Test.Offline;
   if (!known || !offers(disk, AtaConfigurable.SelfTest)) return false;
-  // §8.54.5.2: a new one ends what is under way.
+  // A new one ends what is under way.
   if (smart.test) endTest(disk, Result.Aborted);
   smart.test = { number, captive, done: 0, next: -1, due: 0 };
   if (number === Test.Offline) smart.offlineStatus = Offline.InProgress;
@@ -69,7 +69,7 @@ export function startTest(disk: AtaDisk, number: number): Verdict {
   return "answered";
 }
 
-/** A reset, or STANDBY IMMEDIATE: §8.54.5.1, result 2 or 1. */
+/** A reset, or STANDBY IMMEDIATE: result 2 or 1. */
 export function interruptTest(disk: AtaDisk, byReset: boolean): void {
   if (disk.state.smart.test) endTest(disk, byReset ? Result.Interrupted : Result.Aborted);
 }
@@ -173,7 +173,7 @@ function endTest(disk: AtaDisk, result: Result, lba = -1): void {
     lba,
   });
   if (!test.captive) return;
-  // §8.54.5.3: a captive test that fails says so where RETURN STATUS would.
+  // A captive test that fails says so where RETURN STATUS would.
   if (result === Result.Passed) port.done();
   else {
     port.setRegister(AtaRegister.LbaMid, AtaSmart.Exceeded);

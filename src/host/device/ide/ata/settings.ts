@@ -72,7 +72,7 @@ export interface OfferedModes {
   ultra: number;
 }
 
-/** §8.46.11. The two PIO forms name no DMA mode, so none stays selected. */
+/** §8.46, set transfer mode. The two PIO forms name no DMA mode, so none stays selected. */
 export function setTransferMode(port: DevicePort, offered: OfferedModes): boolean {
   const mode = port.count();
   const masks: Record<number, number> = {
@@ -87,14 +87,14 @@ export function setTransferMode(port: DevicePort, offered: OfferedModes): boolea
   return ((mask >> (mode & AtaTransfer.Mode)) & 1) !== 0 && set(port, DriveField.TransferMode, mode);
 }
 
-/** §8.48: a power of two up to what word 47 says; 0 switches READ and WRITE MULTIPLE off. */
+/** §8.49: a power of two up to what word 47 says; 0 switches READ and WRITE MULTIPLE off. */
 export function setMultiple({ port, config }: AtaDisk): Verdict {
   const sectors = port.count();
   if (sectors > config.multiple || (sectors & (sectors - 1)) !== 0) return false;
   return set(port, DriveField.Multiple, sectors);
 }
 
-/** §8.16 of ATA-5 (obsolete since): the translation that CHS addresses are in. */
+/** ATA/ATAPI-5, INITIALIZE DEVICE PARAMETERS (obsolete since): the translation that CHS addresses are in. */
 export function initializeParameters({ port }: AtaDisk): Verdict {
   const track = port.count();
   const heads = (port.register(AtaRegister.Device) & 0x0f) + 1;

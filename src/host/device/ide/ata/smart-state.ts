@@ -1,4 +1,4 @@
-/** A self-test log entry (ATA/ATAPI-6 §8.54.6.8.3.3). */
+/** A self-test log entry (ATA/ATAPI-6 §8.51, SMART READ LOG). */
 export interface SelfTestEntry {
   /** LBA low of EXECUTE OFF-LINE IMMEDIATE. */
   number: number;
@@ -10,7 +10,7 @@ export interface SelfTestEntry {
   lba: number;
 }
 
-/** What the error logs keep of a command that failed (§8.54.6.8.2.3). */
+/** What the error logs keep of a command that failed (SMART READ LOG, summary error log). */
 export interface ErrorEntry {
   command: number;
   features: number;
@@ -42,7 +42,7 @@ export interface Smart {
   enabled: boolean;
   autosave: boolean;
   autoOffline: boolean;
-  /** Off-line data collection status (§8.54.6.8.1, table 65). */
+  /** Off-line data collection status (SMART READ DATA). */
   offlineStatus: number;
   /** Self-test execution status of the last test. */
   testStatus: number;

@@ -1,4 +1,4 @@
-// The SMART feature set (ATA/ATAPI-6 §6.14, §8.54).
+// The SMART feature set (ATA/ATAPI-6 §6.14, §8.51).
 import { AtaConfigurable, AtaRegister, AtaSmart } from "../../../../../assembly/spec/ata.ts";
 import { type AtaDisk, addChecksum, offers, reply, type Verdict } from "./command.ts";
 import { readSmartLog, writableLog } from "./log.ts";
@@ -83,12 +83,12 @@ export function smart(disk: AtaDisk): Verdict {
   }
 }
 
-/** §8.54.7: a pre-failure attribute at its threshold. */
+/** RETURN STATUS: a pre-failure attribute at its threshold. */
 function isFailing(disk: AtaDisk): boolean {
   return ATTRIBUTES.some(({ flags, threshold, now }) => (flags & 1) !== 0 && isExceeded(now(disk)[0], threshold));
 }
 
-/** §8.54.6.8.1: attributes as everybody has them (ATA-3 §8.41), status of off-line collection and self-test. */
+/** READ DATA: attributes as everybody has them (ATA-3), status of off-line collection and self-test. */
 function smartData(disk: AtaDisk): Uint8Array {
   const { smart } = disk.state;
   const bytes = new Uint8Array(512);
@@ -124,7 +124,7 @@ function thresholds(): Uint8Array {
   return bytes;
 }
 
-/** §8.54.8: host vendor-specific logs, by PIO in blocks of 512 bytes. */
+/** WRITE LOG: host vendor-specific logs, by PIO in blocks of 512 bytes. */
 function writeSmartLog(disk: AtaDisk): Verdict {
   const { port } = disk;
   const log = writableLog(disk, port.register(AtaRegister.LbaLow), 0, port.count());

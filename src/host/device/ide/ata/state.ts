@@ -14,7 +14,7 @@ export interface DiskState {
   aam: number;
   /** SET FEATURES CCh: SRST restores the power-on settings. */
   reverts: boolean;
-  /** Standby timer in milliseconds, 0 for none (ATA/ATAPI-6 §8.16, table 24). */
+  /** Standby timer in milliseconds, 0 for none (ATA/ATAPI-6 §8.17). */
   standbyAfter: number;
   standby: boolean;
   /** When the last command came. */

@@ -5,10 +5,10 @@ import { forget } from "./uncorrectable.ts";
 
 /** IDENTIFY word 105: blocks of ranges that one command may bring. */
 export const TRIM_BLOCKS = 64;
-/** ACS-2 §7.10.3: an entry has 48 bits of address and 16 of length. */
+/** ACS-2, LBA range entry: an entry has 48 bits of address and 16 of length. */
 const ENTRY = 8;
 
-/** DATA SET MANAGEMENT with TRIM (ACS-2 §7.10): the ranges come by DMA. */
+/** DATA SET MANAGEMENT with TRIM (ACS-2): the ranges come by DMA. */
 export function dataSetManagement(disk: AtaDisk): Verdict {
   const { port } = disk;
   const blocks = port.count(true);

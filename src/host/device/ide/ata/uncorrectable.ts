@@ -1,10 +1,10 @@
-// WRITE UNCORRECTABLE EXT (ATA8-ACS §7.70): sectors that read as bad until they are written.
+// WRITE UNCORRECTABLE EXT (ATA8-ACS): sectors that read as bad until they are written.
 import { AtaError, AtaRegister } from "../../../../../assembly/spec/ata.ts";
 import { IdeField } from "../../../../../assembly/spec/ide.ts";
 import type { AtaDisk, Verdict } from "./command.ts";
 import type { DiskState } from "./state.ts";
 
-/** §7.70.3: in Features. "Pseudo" errors cover whole physical sectors, "flagged" ones the logical sectors named. */
+/** In Features. "Pseudo" errors cover whole physical sectors, "flagged" ones the logical sectors named. */
 const PSEUDO = [0x55, 0x5a];
 const FLAGGED = [0xa5, 0xaa];
 

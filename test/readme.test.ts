@@ -62,6 +62,18 @@ console.log(bytes[0], bytes[8191], disk.format, changes.size > 4096);`;
   }
 });
 
+test("the examples of docs/ide.md run as printed, one after the other", () => {
+  const examples = [...readFileSync("docs/ide.md", "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
+  expect(examples).toHaveLength(4);
+  const script = resolve("build/docs-ide.mjs");
+  writeFileSync(
+    script,
+    `${examples.join("\n")}\nconsole.log(other.tray(1, 0).isOpen, other.stopped, state.length > 1000);\n`,
+  );
+  const output = execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" });
+  expect(output).toBe("open\nclosed\nfalse false true\n");
+});
+
 test("the two commands of the first screen are scripts of the package", () => {
   const { scripts } = JSON.parse(readFileSync("package.json", "utf8"));
   const commands = [...readme.matchAll(/^npm ci && npm (\w+)/gm)].map((match) => match[1]);

@@ -3,10 +3,12 @@ import { amendDisk } from "../../../host/image/amend.ts";
 import { rebaseDisk } from "../../../host/image/rebase.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
+import { changeKeys, keyChange } from "./key-slots.ts";
 import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, lastOf, PROGRESS, QUIET } from "./options.ts";
 import { newParent } from "./parent.ts";
+import { Secrets } from "./secrets.ts";
 
 export const amend: ImgVerb = {
   name: "amend",
@@ -14,12 +16,15 @@ export const amend: ImgVerb = {
   usage: "[-f FMT] -o OPTIONS FILE",
   description: [
     "Of qcow2 images: compat, lazy_refcounts, refcount_bits, size, and backing_file with backing_fmt (only the name, as",
-    "rebase -u does). An option that has that value already is accepted.",
+    "rebase -u does). An option that has that value already is accepted. Of encrypted images, the passphrases: to add one,",
+    "encrypt.state=active,encrypt.new-secret=ID, and what opens the image already by --passphrase-file, --image-opts or",
+    "encrypt.key-secret=ID; to erase, encrypt.state=inactive with encrypt.old-secret=ID, for all slots that it opens, or with",
+    "encrypt.keyslot=N. LUKS images take the same names without encrypt.",
   ].join("\n"),
   options: [
     { short: "o", value: "OPTIONS", help: "as for create; -o help lists them" },
     { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
-    { long: "force", help: "accepted" },
+    { long: "force", help: "also erases the last key slot, and with it all of the data" },
     CACHE,
     PROGRESS,
     QUIET,
@@ -38,6 +43,15 @@ export const amend: ImgVerb = {
     const [file, ...more] = given.rest;
     if (file === undefined || more.length > 0) throw new UsageError("Expecting one image file name");
     cacheOf(given, "t");
+    const keys = keyChange(lists);
+    const opening = openingOf(given);
+    if (keys) {
+      const locked = { ...opening, write: true, alone: true, locked: true };
+      return withDisk(openNamed(file, locked), async (disk) => {
+        await changeKeys(disk, keys, new Secrets(given), opening.passphraseFor?.(file), given.flags.has("force"));
+        return 0;
+      });
+    }
     return interruptible(ui, `${file} has its old options or the new ones`, () =>
       withDisk(openNamed(file, { ...openingOf(given), write: true, alone: true }), async (disk) => {
         if (disk.format !== "qcow2") {

@@ -2,6 +2,7 @@ import { ParavaneError } from "../../../core/error.ts";
 import type { Ui } from "../../ui.ts";
 import { expandImageOpts, IMAGE_OPTS } from "./image-opts.ts";
 import { type Given, type ImgOption, parseOptions } from "./options.ts";
+import { OBJECT, PASSPHRASE_FILE } from "./secrets.ts";
 
 /** One of `paravane img`'s commands: a file of its own, and a line in the index. */
 export interface ImgVerb {
@@ -45,7 +46,7 @@ export async function runImgVerb(verb: ImgVerb, args: string[], ui: Ui): Promise
 }
 
 function optionsOf({ options, imageOpts }: ImgVerb): readonly ImgOption[] {
-  return imageOpts ? [...options, IMAGE_OPTS] : options;
+  return [...options, ...(imageOpts ? [IMAGE_OPTS] : []), OBJECT, PASSPHRASE_FILE];
 }
 
 /** Scripts write "file:" before names that would look like URLs. */

@@ -1,15 +1,17 @@
-import type { Disk } from "../../../host/block/open.ts";
+import { type Disk, formatNamed } from "../../../host/block/open.ts";
 import { copyBitmaps, listBitmaps } from "../../../host/image/bitmap.ts";
 import { packingOf } from "../../../host/image/pack.ts";
 import { salvage } from "../../../host/image/salvage.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible, progressOf } from "./command.ts";
 import { copyAll, depthOf, type Source } from "./convert-copy.ts";
+import { encrypted } from "./encrypt.ts";
 import { sameFile } from "./files.ts";
 import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, type Given, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
 import { checkParentFormat, type GivenParent, newParent, openParent, parentPath } from "./parent.ts";
+import { Secrets } from "./secrets.ts";
 import { SNAPSHOT, snapshotOption } from "./snapshots.ts";
 import { isDevice, makeTarget } from "./target.ts";
 
@@ -104,7 +106,7 @@ export const convert: ImgVerb = {
           }
         };
         if (existing) {
-          return await withDisk(openNamed(to, { format, write: true }), async (target) => {
+          return await withDisk(openNamed(to, { ...openingOf(given, "O"), format, write: true }), async (target) => {
             if (given.flags.has("c")) packingOf(target);
             await fill(target, fresh);
             return 0;
@@ -115,14 +117,14 @@ export const convert: ImgVerb = {
           path: to,
           format,
           size: asked.size ?? size,
-          options: asked.options,
+          options: encrypted(format, asked.options, new Secrets(given)),
           parent: parent && newParent(to, parent, parentDisk),
           // The disk that is filled closes it.
           openParent: parent && (() => openParent(to, parent)),
           durable: asked.durable,
           signal,
         };
-        await makeTarget(made, (target) => fill(target, !parent && !isDevice(to)));
+        await makeTarget(made, (target) => fill(target, !parent && !isDevice(to) && !formatNamed(format).noise));
         return 0;
       } finally {
         await parentDisk?.close();

@@ -1,10 +1,12 @@
 import { FORMATS } from "../../../host/format/index.ts";
 import { UsageError } from "../../usage.ts";
 import type { ImgVerb } from "./command.ts";
+import { encrypted } from "./encrypt.ts";
 import { formattingLine } from "./formatting.ts";
 import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { lastOf, QUIET, sizeOf } from "./options.ts";
 import { checkParentFormat, type GivenParent, newParent, openParent } from "./parent.ts";
+import { Secrets } from "./secrets.ts";
 import { makeTarget } from "./target.ts";
 
 export const create: ImgVerb = {
@@ -57,6 +59,7 @@ export const create: ImgVerb = {
     if (text !== undefined && optionSize !== undefined) {
       throw new UsageError(`${file}: The image size must be specified only once`);
     }
+    const made = encrypted(format, options, new Secrets(given));
     let size = text === undefined ? (optionSize as number | undefined) : sizeOf(text, "size");
     const disk = parent && !given.flags.has("u") ? await openParent(file, parent, true) : undefined;
     try {
@@ -67,7 +70,7 @@ export const create: ImgVerb = {
         path: file,
         format,
         size,
-        options,
+        options: made,
         parent: parent && newParent(file, parent, disk),
         durable: true,
       });

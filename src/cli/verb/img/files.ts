@@ -1,5 +1,6 @@
 import { dirname } from "node:path";
 import type { Block } from "../../../core/block.ts";
+import type { Passphrase } from "../../../core/secret.ts";
 import { type Disk, openDisk } from "../../../host/block/open.ts";
 import { FileStore } from "../../../host/store/file.ts";
 import { allowFolders, realOf, sameFolder, writableParent } from "../../../node/gate.ts";
@@ -19,6 +20,9 @@ export interface OpenImageOptions {
   allow?: readonly string[] | undefined;
   /** Opens a parent for writing too: the nearest, or the one that is this file. */
   committing?: true | string;
+  /** What opens it, if it is encrypted; or it stays locked, for a look at what is not encrypted. */
+  passphraseFor?: (path: string) => Passphrase | undefined;
+  locked?: boolean;
   /** A qcow2 image's internal snapshot. */
   snapshot?: string;
   onWarning?: (message: string) => void;
@@ -30,7 +34,8 @@ export interface OpenImageOptions {
  */
 export async function openImage(path: string, options: OpenImageOptions = {}): Promise<Disk> {
   const { format, write = false, async = false, alone, backing, allow = [], committing, ...rest } = options;
-  const { snapshot, onWarning } = rest;
+  const { snapshot, onWarning, locked, passphraseFor } = rest;
+  const passphrase = passphraseFor?.(path);
   const store = new FileStore(path, { readOnly: !write, async });
   const gate = allow.length > 0 ? allowFolders([dirname(path), ...allow]) : sameFolder(path);
   try {
@@ -39,6 +44,8 @@ export async function openImage(path: string, options: OpenImageOptions = {}): P
       gate: committing === undefined ? gate : writableParent(gate, committing === true ? undefined : committing),
       ...(format !== undefined && { format: ourFormat(format) }),
       ...(alone && { alone }),
+      ...(locked && { locked }),
+      ...(passphrase && { passphrase }),
       ...(backing && { backing }),
       ...(onWarning && { onWarning }),
       ...(snapshot !== undefined && { snapshot }),

@@ -1,3 +1,4 @@
+import { LUKS_OPTIONS } from "./encrypt.ts";
 import { qemuFormat } from "./names.ts";
 import type { GivenParent } from "./parent.ts";
 
@@ -45,7 +46,14 @@ const FIELDS: Record<string, (image: NewImage) => Shown[]> = {
     ["static", options.subformat === "fixed"],
     ["block_size", options.blockSize],
   ],
+  luks: ({ size, options }) => [
+    ["size", size],
+    ["preallocation", options.preallocation],
+    ...encryptFields("", options),
+  ],
   qcow2: ({ size, parent, options }) => [
+    ["encrypt.format", options["encrypt.format"]],
+    ...encryptFields("encrypt.", options),
     ["cluster_size", options.clusterSize ?? 65536],
     ["extended_l2", options.extendedL2 ?? false],
     ["preallocation", options.preallocation],
@@ -59,6 +67,10 @@ const FIELDS: Record<string, (image: NewImage) => Shown[]> = {
     ["refcount_bits", options.refcountBits ?? 16],
   ],
 };
+
+function encryptFields(prefix: string, options: Record<string, unknown>): Shown[] {
+  return Object.keys(LUKS_OPTIONS).map((name) => [prefix + name, options[prefix + name]]);
+}
 
 function parentFields(parent: GivenParent | undefined): Shown[] {
   return parent

@@ -3,7 +3,7 @@ import type { Given, ImgOption } from "./options.ts";
 
 export const IMAGE_OPTS: ImgOption = {
   long: "image-opts",
-  help: "images are given as driver=FMT,file.filename=PATH instead of a name",
+  help: "images are given as driver=FMT,encrypt.key-secret=ID,file.filename=PATH instead of a name",
 };
 
 /** What says how the host's file is accessed, which changes nothing here. */
@@ -21,7 +21,10 @@ const WITHOUT_EFFECT = [
   "cache.no-flush",
   "lazy-refcounts",
   "overlap-check",
+  "encrypt.format",
 ];
+/** The id of the secret with the passphrase, of qcow2 and of LUKS images. */
+const KEY_SECRET = ["encrypt.key-secret", "key-secret"];
 const FILE_DRIVERS = ["file", "host_device"];
 
 /** "driver=qcow2,file.filename=disk.qcow2" (a comma in a value is written twice), by name. @throws UsageError */
@@ -53,20 +56,24 @@ function flattened(text: string): Map<string, string> {
 }
 
 /** The file and the format that options, or a "json:" name, say. @throws UsageError when they say more than is known here */
-function parseImageOpts(text: string): { path: string; format?: string } {
+function parseImageOpts(text: string): { path: string; format?: string; secret?: string } {
   const options = text.startsWith("json:") ? flattened(text) : pairs(text);
   const driver = options.get("driver");
   const path = options.get("file.filename") ?? options.get("filename");
   if (path === undefined) throw new UsageError(`"${text}" names no file: give file.filename=`);
   for (const [name, value] of options) {
-    if (["driver", "filename", "file.filename"].includes(name) || WITHOUT_EFFECT.includes(name)) {
+    if (["driver", "filename", "file.filename", ...KEY_SECRET].includes(name) || WITHOUT_EFFECT.includes(name)) {
       if (name !== "file.driver" || FILE_DRIVERS.includes(value)) continue;
     }
-    throw new UsageError(`${path}: the option "${name}=${value}" is not supported; known: driver, file.filename`);
+    throw new UsageError(
+      `${path}: the option "${name}=${value}" is not supported; known: driver, file.filename, encrypt.key-secret`,
+    );
   }
+  const secret = KEY_SECRET.map((name) => options.get(name)).find((id) => id !== undefined);
+  const key = secret === undefined ? {} : { secret };
   // A protocol alone: the format is found out from the content.
-  if (driver === undefined || FILE_DRIVERS.includes(driver)) return { path };
-  return { path, format: driver };
+  if (driver === undefined || FILE_DRIVERS.includes(driver)) return { path, ...key };
+  return { path, format: driver, ...key };
 }
 
 /**
@@ -78,13 +85,15 @@ export function expandImageOpts(given: Given, formats: readonly string[], images
   const all = given.flags.has("image-opts");
   if (!all && !given.rest.some((text) => text.startsWith("json:"))) return given;
   const values = new Map(given.values);
+  const keySecrets = new Map<string, string>();
   const rest = given.rest.map((text, i) => {
     if (i >= images || !(all || text.startsWith("json:"))) return text;
     const name = formats[Math.min(i, formats.length - 1)];
     if (all && given.values.has(name)) throw new UsageError("--image-opts and --format are mutually exclusive");
-    const { path, format } = parseImageOpts(text);
+    const { path, format, secret } = parseImageOpts(text);
+    if (secret !== undefined) keySecrets.set(path, secret);
     if (format !== undefined && !given.values.has(name)) values.set(name, [format]);
     return path;
   });
-  return { ...given, values, rest };
+  return { ...given, values, rest, keySecrets };
 }

@@ -10,6 +10,7 @@ export function infoText(facts: Facts): string {
     ["file format", facts.format],
     ["virtual size", `${shortSize(facts["virtual-size"])} (${facts["virtual-size"]} bytes)`],
     ["disk size", shortSize(facts["actual-size"])],
+    ["encrypted", facts.encrypted ? "yes" : undefined],
     ["cleanly shut down", facts["dirty-flag"] ? "no" : undefined],
     ["cluster_size", facts["cluster-size"]],
     ["backing file", parent === full || parent === undefined ? parent : `${parent} (actual path: ${full})`],

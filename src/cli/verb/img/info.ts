@@ -37,7 +37,7 @@ export const info: ImgVerb = {
     if (file === undefined || more.length > 0) throw new UsageError("give one image; see: paravane img info --help");
     const chain = given.flags.has("backing-chain");
     const json = wantsJson(given);
-    return withDisk(openNamed(file, { ...openingOf(given), alone: !chain }), async (disk) => {
+    return withDisk(openNamed(file, { ...openingOf(given), alone: !chain, locked: true }), async (disk) => {
       const facts = (chain ? chainOf(disk) : [disk]).map(factsOf);
       if (json) ui.out(JSON.stringify(chain ? facts : facts[0], null, 4));
       else ui.out(facts.map(infoText).join("\n\n"));
@@ -52,7 +52,7 @@ export type Facts = ReturnType<typeof factsOf>;
 function factsOf(disk: Disk) {
   const info = imageInfo(disk);
   const { store } = engineOf(disk);
-  const { formatSpecific, backingFile, backingFormat, ...rest } = info.details;
+  const { encrypted, formatSpecific, backingFile, backingFormat, ...rest } = info.details;
   // As it stands in the image, which may be no path of this host.
   const parent = (backingFile as string | undefined) ?? info.parentPaths[0];
   const parentFormat = (backingFormat as string | undefined) ?? (info.parentFormat && qemuFormat(info.parentFormat));
@@ -68,6 +68,7 @@ function factsOf(disk: Disk) {
     filename: store.name,
     ...(info.clusterSize === undefined ? {} : { "cluster-size": info.clusterSize }),
     format: qemuFormat(disk.format),
+    ...(encrypted ? { encrypted } : {}),
     "actual-size": statSync(store.name).blocks * 512,
     ...(formatSpecific ? { "format-specific": ordered(formatSpecific as Specific) } : {}),
     ...(parent === undefined

@@ -36,7 +36,7 @@ export const map: ImgVerb = {
       return text === undefined ? undefined : sizeOf(text, `--${name}`);
     };
     const [start = 0, most = Number.POSITIVE_INFINITY] = [bytes("start-offset"), bytes("max-length")];
-    return withDisk(openNamed(file, openingOf(given)), async (disk) => {
+    return withDisk(openNamed(file, { ...openingOf(given), locked: true }), async (disk) => {
       const from = Math.min(start, disk.size);
       const bitmap = lastOf(given, "bitmap");
       if (bitmap !== undefined) {

@@ -67,7 +67,7 @@ export const measure: ImgVerb = {
     };
     if (file === undefined) return print(size!);
     return interruptible(ui, "nothing was changed", async (signal) => {
-      const open = { ...openingOf(given), ...(await snapshotOption(given, file, f)) };
+      const open = { ...openingOf(given), locked: true, ...(await snapshotOption(given, file, f)) };
       return withDisk(openNamed(file, open), (disk) => print(disk, signal));
     });
   },

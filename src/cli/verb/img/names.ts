@@ -1,4 +1,5 @@
 import { UsageError } from "../../usage.ts";
+import { LUKS_OPTIONS } from "./encrypt.ts";
 import { sizeOf } from "./options.ts";
 
 /** QEMU's names of formats, and ours. */
@@ -32,8 +33,21 @@ const SIZE: Row = ["size", size, "virtual disk size, in bytes"];
 
 type Row = [ours: string, convert: Convert, help: string];
 
+function encryptionRows(prefix: string): Record<string, Row> {
+  const rows = Object.entries(LUKS_OPTIONS).map(([name, help]) => [prefix + name, [prefix + name, text, help] as Row]);
+  return Object.fromEntries(rows);
+}
+
 /** qemu-img's `-o` names: ours, and how the text is read. An empty name: only checked. */
 const OPTIONS: Record<string, Record<string, Row>> = {
+  luks: {
+    size: SIZE,
+    ...encryptionRows(""),
+    preallocation: ["preallocation", text, "off, or full: reads as zeros"],
+    version: ["version", (value) => Number(value), "1 (default), or 2, which qemu-img does not know"],
+    pbkdf: ["pbkdf", text, "version 2: argon2id (default) or pbkdf2"],
+    sector_size: ["sectorSize", size, "version 2: 512 (default) to 4096"],
+  },
   raw: { size: SIZE, preallocation: ["preallocation", text, "off, falloc or full"] },
   vhd: {
     size: SIZE,
@@ -66,6 +80,8 @@ const OPTIONS: Record<string, Record<string, Row>> = {
   },
   qcow2: {
     size: SIZE,
+    "encrypt.format": ["encrypt.format", text, "luks"],
+    ...encryptionRows("encrypt."),
     cluster_size: ["clusterSize", size, "bytes"],
     compat: ["compat", text, "0.10 (v2) or 1.1 (v3)"],
     compression_type: ["compressionType", text, "zlib or zstd"],

@@ -2,6 +2,7 @@ import { asParavaneError, ParavaneError } from "../../../core/error.ts";
 import type { Disk } from "../../../host/block/open.ts";
 import { type OpenImageOptions, openImage } from "./files.ts";
 import { type Given, lastOf } from "./options.ts";
+import { Secrets } from "./secrets.ts";
 
 /** Opens an image that the command line names. @throws ParavaneError that says, as qemu-img does, what could not be opened */
 export async function openNamed(path: string, options: OpenImageOptions = {}): Promise<Disk> {
@@ -15,7 +16,12 @@ export async function openNamed(path: string, options: OpenImageOptions = {}): P
 /** Options for opening an image: its format by the option of that name, and the folders that it may pull files in from. */
 export function openingOf(given: Given, format = "f"): OpenImageOptions {
   const name = lastOf(given, format);
-  return { ...(name !== undefined && { format: name }), allow: given.values.get("allow") };
+  const secrets = new Secrets(given);
+  return {
+    ...(name !== undefined && { format: name }),
+    passphraseFor: (path) => secrets.passphrase(given.keySecrets?.get(path)),
+    allow: given.values.get("allow"),
+  };
 }
 
 /** What stood in the way of opening `path`. */

@@ -16,6 +16,8 @@ export interface Given {
   rest: string[];
   /** The names of all options, in the order in which they were given. */
   order: string[];
+  /** With `--image-opts`: the id of a file's secret, by the file's name. */
+  keySecrets?: ReadonlyMap<string, string>;
 }
 
 const nameOf = ({ long, short }: ImgOption) => long ?? short!;

@@ -40,7 +40,11 @@ export async function openParent(image: string, parent: GivenParent, alone = fal
   }
   let disk: Disk;
   try {
-    disk = await openImage(path, { ...(parent.format !== undefined && { format: parent.format }), alone });
+    disk = await openImage(path, {
+      ...(parent.format !== undefined && { format: parent.format }),
+      alone,
+      locked: alone,
+    });
   } catch (thrown) {
     const { code, message, context, hint } = notOpened(parent.name, thrown);
     const said = `${image}: ${message.replaceAll(path, parent.name).replace(/^(Could not open '[^']*'): \1/, "$1")}. Could not open backing image`;

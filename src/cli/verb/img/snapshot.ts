@@ -42,7 +42,7 @@ export const snapshot: ImgVerb = {
     if (times > 1) throw new UsageError("Cannot mix '-l', '-a', '-c', '-d'");
     const [letter] = asked;
     const f = lastOf(given, "format");
-    const options = { ...(f !== undefined && { format: f }), alone: true, write: letter !== undefined };
+    const options = { ...(f !== undefined && { format: f }), alone: true, locked: true, write: letter !== undefined };
     return withDisk(openNamed(file, options), async (disk) => {
       if (letter === undefined) {
         const list = listSnapshots(disk);

@@ -21,7 +21,7 @@ export async function snapshotOption(
   if (!text.startsWith("snapshot.")) return { snapshot: text };
   const wanted = new Map(text.split(",").map((part) => part.split(/=(.*)/s, 2) as [string, string]));
   const [id, name] = [wanted.get("snapshot.id"), wanted.get("snapshot.name")];
-  const options = { ...(format !== undefined && { format }), alone: true };
+  const options = { ...(format !== undefined && { format }), alone: true, locked: true };
   const list = await withDisk(openNamed(file, options), async (disk) => listSnapshots(disk));
   const found = list.find((one) => (id === undefined || one.id === id) && (name === undefined || one.name === name));
   if (found) return { snapshot: found.id };

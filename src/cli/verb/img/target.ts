@@ -3,6 +3,7 @@ import { chmodSync, existsSync, renameSync, rmSync, statSync, truncateSync } fro
 import { basename, dirname, join, resolve } from "node:path";
 import type { Block } from "../../../core/block.ts";
 import type { NewParent } from "../../../core/format.ts";
+import type { Passphrase } from "../../../core/secret.ts";
 import { type Disk, openDisk } from "../../../host/block/open.ts";
 import { createImage } from "../../../host/image/create.ts";
 import { DraftStore } from "../../../host/store/draft.ts";
@@ -35,6 +36,7 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
   if (statSync(real, { throwIfNoEntry: false })?.isBlockDevice() && format === "raw")
     return inPlace(real, target, fill);
   const { dataFile } = target.options;
+  const passphrase = target.options.passphrase as Passphrase | undefined;
   const data = typeof dataFile === "string" ? partialOf(resolve(dirname(real), dataFile)) : undefined;
   const image = partialOf(real);
   const openFile = data && ((_: string, readOnly: boolean) => new FileStore(data.partial, { readOnly, durable }));
@@ -57,6 +59,7 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
       const disk = await openDisk(store, {
         format,
         ...(openFile && { openFile }),
+        ...(passphrase && { passphrase }),
         ...(backing ? { backing } : parent && { alone: true }),
       });
       try {

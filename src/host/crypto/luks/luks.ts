@@ -110,8 +110,8 @@ export function* unlock(luks: Luks, { passphrase, volumeKey, kdf = {} }: Unlocki
   const used = luks.slots.filter(({ active }) => active).length;
   if (used === 0)
     throw new ParavaneError("DENIED", "the image has no key slot in use: no passphrase opens it", context);
-  const slots = used === 1 ? "its one key slot" : `none of its ${used} key slots`;
-  throw new ParavaneError("DENIED", `wrong passphrase: it opens ${used === 1 ? `not ${slots}` : slots}`, context, {
+  const slots = used === 1 ? "the one key slot does not open" : `none of the ${used} key slots opens`;
+  throw new ParavaneError("DENIED", `wrong passphrase: ${slots}`, context, {
     hint: "Mind a line break at the end of a passphrase file: it counts",
   });
 }

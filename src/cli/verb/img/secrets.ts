@@ -1,0 +1,87 @@
+import { readFileSync, statSync } from "node:fs";
+import { asParavaneError, ParavaneError } from "../../../core/error.ts";
+import type { Passphrase } from "../../../core/secret.ts";
+import { UsageError } from "../../usage.ts";
+import { type Given, type ImgOption, lastOf } from "./options.ts";
+
+/** More is no passphrase. */
+const MAX_BYTES = 2 ** 23;
+
+export const OBJECT: ImgOption = {
+  long: "object",
+  value: "secret,id=ID,file=PATH",
+  help: "a passphrase in a file (-: standard input), named by options such as encrypt.key-secret=ID",
+};
+export const PASSPHRASE_FILE: ImgOption = {
+  long: "passphrase-file",
+  value: "PATH",
+  help: "what opens encrypted images, as the bytes of a file (-: standard input)",
+};
+/** "a=b,c=d"; a comma in a value is written twice. */
+export function pairsOf(text: string): [name: string, value: string][] {
+  const parts = text.replaceAll(",,", "\0").split(",");
+  return parts
+    .filter((part) => part !== "")
+    .map((part) => {
+      const [name, ...rest] = part.replaceAll("\0", ",").split("=");
+      return [name, rest.length === 0 ? "on" : rest.join("=")];
+    });
+}
+
+/** Standard input, which is there once. */
+let input: Uint8Array | undefined;
+
+/** The passphrases that the command line names; none stands on it. */
+export class Secrets {
+  readonly #files = new Map<string, { path: string; base64: boolean }>();
+  readonly #usual: string | undefined;
+
+  /** @throws UsageError */
+  constructor(given: Given) {
+    this.#usual = lastOf(given, "passphrase-file");
+    for (const text of given.values.get("object") ?? []) this.#add(text);
+  }
+
+  /** The secret of that id, or without one what `--passphrase-file` has. @throws UsageError when there is none */
+  passphrase(id?: string): Passphrase | undefined {
+    if (id === undefined) {
+      const path = this.#usual;
+      return path === undefined ? undefined : () => this.#read(path, false);
+    }
+    const file = this.#files.get(id);
+    if (!file) throw new UsageError(`No secret with id '${id}'; give one with --object secret,id=${id},file=PATH`);
+    return () => this.#read(file.path, file.base64);
+  }
+
+  #add(text: string): void {
+    const [[type], ...fields] = pairsOf(text);
+    if (type !== "secret") throw new UsageError(`--object takes secret, not "${type}"`);
+    const known = new Map(fields);
+    const [id, path, format = "raw"] = ["id", "file", "format"].map((name) => known.get(name));
+    if (known.has("data")) {
+      throw new UsageError("every process here can read this command line: put the secret into a file, file=PATH");
+    }
+    const other = fields.find(([name]) => !["id", "file", "format", "qom-type"].includes(name));
+    if (other) throw new UsageError(`--object secret has no "${other[0]}" here`);
+    if (id === undefined || path === undefined) throw new UsageError("--object secret needs id=ID,file=PATH");
+    if (format !== "raw" && format !== "base64") throw new UsageError(`a secret's format is raw or base64`);
+    this.#files.set(id, { path, base64: format === "base64" });
+  }
+
+  #read(path: string, base64: boolean): Uint8Array {
+    try {
+      if (path !== "-" && statSync(path).size > MAX_BYTES) {
+        throw new ParavaneError("INVALID", `${path} is too large for a passphrase`, { file: path });
+      }
+      if (path === "-") input ??= new Uint8Array(readFileSync(0));
+      const bytes = path === "-" ? input!.slice() : new Uint8Array(readFileSync(path));
+      if (!base64) return bytes;
+      const decoded = Uint8Array.from(Buffer.from(new TextDecoder().decode(bytes), "base64"));
+      bytes.fill(0);
+      return decoded;
+    } catch (thrown) {
+      const { code, message } = asParavaneError(thrown);
+      throw new ParavaneError(code, `the passphrase could not be read: ${message}`, {}, { cause: thrown });
+    }
+  }
+}

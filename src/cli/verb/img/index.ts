@@ -45,7 +45,7 @@ function help(): string {
     "Commands:",
     ...VERBS.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`),
     "",
-    "paravane img COMMAND --help shows a command's options and examples. Formats: raw, vpc (or vhd), vhdx, qcow2.",
+    "paravane img COMMAND --help shows a command's options and examples. Formats: raw, vpc (or vhd), vhdx, qcow2, luks.",
   ].join("\n");
 }
 

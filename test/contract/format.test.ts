@@ -28,6 +28,8 @@ const CASES: FormatCase[] = [
   { name: "qcow2", format: "qcow2", options: {} },
   { name: "qcow2, version 2, small clusters", format: "qcow2", options: { compat: "0.10", clusterSize: 4096 } },
   { name: "qcow2, subclusters", format: "qcow2", options: { extendedL2: true } },
+  { name: "parallels", format: "parallels", options: {} },
+  { name: "parallels, small clusters", format: "parallels", options: { clusterSize: 65536 } },
   { name: "vdi, dynamic", format: "vdi", options: {} },
   { name: "vdi, dynamic, small blocks", format: "vdi", options: { blockSize: 65536 } },
   { name: "vdi, fixed", format: "vdi", options: { subformat: "fixed" } },

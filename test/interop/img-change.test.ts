@@ -36,6 +36,8 @@ describe("create", () => {
       ["qcow2", "data_file=data.raw", "3M"],
       ["vpc", "subformat=fixed,force_size=on", "3M"],
       ["vpc", "force_size=on", "3M"],
+      ["parallels", "", "3M"],
+      ["parallels", "cluster_size=64k", "3M"],
       ["vdi", "", "3M"],
       ["vdi", "static=on", "3M"],
       ["vhdx", "", "3M"],
@@ -61,7 +63,7 @@ describe("create", () => {
       }
       expect([args, ourInfo]).toEqual([args, theirInfo]);
       if (theirData) expect([args, fs.statSync(at("data.raw")).size]).toEqual([args, theirData]);
-      if (["qcow2", "vhdx", "vdi"].includes(format)) qemuImg("check", "-f", format, at("new.img"));
+      if (["qcow2", "vhdx", "vdi", "parallels"].includes(format)) qemuImg("check", "-f", format, at("new.img"));
       expect(await done(...args.slice(0, 1), "-q", ...args.slice(1))).toBe("");
     }
   });

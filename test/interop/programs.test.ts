@@ -35,6 +35,7 @@ const KINDS: Kind[] = [
   { name: "raw", driver: "raw", options: { format: "raw" }, most: 3 * 2 ** 40 },
   { name: "vhd, dynamic", driver: "vpc", options: { format: "vhd" }, most: 2040 * GiB },
   { name: "vhd, fixed", driver: "vpc", options: { format: "vhd", subformat: "fixed" }, most: 6 * GiB },
+  { name: "parallels", driver: "parallels", options: { format: "parallels" }, most: 3 * 2 ** 40 },
   { name: "vdi, dynamic", driver: "vdi", options: { format: "vdi" }, most: 3 * 2 ** 40 },
   { name: "vdi, fixed", driver: "vdi", options: { format: "vdi", subformat: "fixed" }, most: 20 * MiB },
   { name: "vhdx", driver: "vhdx", options: { format: "vhdx", blockSize: MiB }, most: 3 * 2 ** 40 },

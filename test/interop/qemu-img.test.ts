@@ -41,6 +41,7 @@ const PAIRS: Pair[] = [
     ours: { format: "vhd", subformat: "fixed" },
     qemu: { format: "vpc", options: "subformat=fixed,force_size=on" },
   },
+  { name: "parallels", ours: { format: "parallels" }, qemu: { format: "parallels" } },
   { name: "vdi, dynamic", ours: { format: "vdi" }, qemu: { format: "vdi" } },
   { name: "vdi, fixed", ours: { format: "vdi", subformat: "fixed" }, qemu: { format: "vdi", options: "static=on" } },
 ];

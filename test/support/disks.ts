@@ -94,6 +94,8 @@ export const DISKS: DiskCase[] = [
       return openDisk(seen(first), { backing: await openDisk(seen(second), { readOnly: true }) });
     },
   },
+  image("parallels", "parallels"),
+  image("parallels, small clusters", "parallels", { clusterSize: 4096 }),
   image("vdi, dynamic", "vdi"),
   image("vdi, dynamic, small blocks", "vdi", { blockSize: 4096 * 4 }),
   image("vdi, fixed", "vdi", { subformat: "fixed" }),

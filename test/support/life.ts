@@ -27,8 +27,8 @@ export interface Life {
   open(store: MemoryStore): Promise<Disk>;
   /** Another name for the same parent. */
   renamed?(times: number): Promise<NewParent>;
-  /** Sizes that it takes on. */
-  sizes?: readonly number[];
+  /** It cannot be emptied. */
+  keeps?: boolean;
 }
 
 const SIZES = [SIZE - 100 * BLOCK, SIZE, SIZE + 3 * SECTOR, SIZE + 2 * BLOCK, SIZE + 300 * BLOCK + SECTOR];
@@ -119,7 +119,7 @@ async function program(seed: number, life: Life) {
       settle();
       disk = await open(store);
     } else if (kind === "resize") {
-      const size = random.pick(life.sizes ?? SIZES);
+      const size = random.pick(SIZES);
       // What is under way is made durable first.
       await flush(disk);
       settle();
@@ -136,7 +136,7 @@ async function program(seed: number, life: Life) {
     } else if (kind === "whole") {
       await flush(disk);
       settle();
-      const empty = random.oneIn(2);
+      const empty = random.oneIn(2) && !life.keeps;
       if (empty) {
         // A block is there or gone.
         for (const [sector, set] of now.fills) set.add(sector < SIZE / SECTOR ? through : 0);

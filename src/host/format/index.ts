@@ -1,5 +1,6 @@
 import type { Format } from "../../core/format.ts";
 import { luks } from "./luks/index.ts";
+import { parallels } from "./parallels/index.ts";
 import { qcow2 } from "./qcow2/index.ts";
 import { raw } from "./raw.ts";
 import { vdi } from "./vdi/index.ts";
@@ -7,4 +8,4 @@ import { vhd } from "./vhd/index.ts";
 import { vhdx } from "./vhdx/index.ts";
 
 /** Every image format, those with a signature first; raw, which anything is, last. */
-export const FORMATS: readonly Format[] = [qcow2, vhd, vhdx, vdi, luks, raw];
+export const FORMATS: readonly Format[] = [qcow2, vhd, vhdx, vdi, parallels, luks, raw];

@@ -7,8 +7,6 @@ const FOREIGN: readonly { format: string; at: number; bytes: string }[] = [
   { format: "vmdk", at: 0, bytes: "KDMV" },
   { format: "vmdk", at: 0, bytes: "COWD" },
   { format: "qed", at: 0, bytes: "QED\0" },
-  { format: "parallels", at: 0, bytes: "WithoutFreeSpace" },
-  { format: "parallels", at: 0, bytes: "WithouFreSpacExt" },
   { format: "qcow", at: 0, bytes: "QFI\xfb\0\0\0\x01" },
   { format: "bochs", at: 0, bytes: "Bochs Virtual HD Image\0" },
   {

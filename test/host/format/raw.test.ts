@@ -27,13 +27,13 @@ const HEADS: [string, Uint8Array][] = [
   ["qcow2", dataFile("backing-chain-1.qcow2").slice(0, 512)],
   ["vhd", dataFile("dfvfs-ext2.vhd").slice(0, 512)],
   ["vdi", dataFile("dissect-vdi_basic.vdi").slice(0, 512)],
+  ["parallels", dataFile("qemu-parallels-v1.hdd").slice(0, 512)],
   ["vhdx", dataFile("discutils-log-replay.vhdx").slice(0, 512)],
   ["vmdk", sector("KDMV")],
   ["vmdk", sector("COWD")],
   ["vmdk", sector("# Disk DescriptorFile\nversion=1\n")],
   ["vmdk", sector("# anything\n\n  \nversion=3\n")],
   ["qed", sector("QED\0")],
-  ["parallels", sector("WithoutFreeSpace")],
   ["luks", sector("LUKS\xba\xbe\0\x01")],
   ["qcow", sector("QFI\xfb\0\0\0\x01")],
 ];
@@ -155,7 +155,7 @@ describe("a raw disk whose format was guessed", () => {
   });
 });
 
-test.each(HEADS.filter(([name]) => !["qcow2", "vhd", "vhdx", "vdi"].includes(name)))(
+test.each(HEADS.filter(([name]) => !["qcow2", "vhd", "vhdx", "vdi", "parallels"].includes(name)))(
   "what is a %s image is not guessed to be raw",
   async (name, head) => {
     const store = new KeptStore(SIZE);

@@ -40,6 +40,10 @@ const FIELDS: Record<string, (image: NewImage) => Shown[]> = {
     ["subformat", options.subformat],
     ["logical_sector_size", options.logicalSectorSize],
   ],
+  parallels: ({ size, options }) => [
+    ["size", size],
+    ["cluster_size", options.clusterSize ?? 2 ** 20],
+  ],
   vdi: ({ size, parent, options }) => [
     ["size", size],
     ...parentFields(parent),

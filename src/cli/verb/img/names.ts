@@ -67,6 +67,7 @@ const OPTIONS: Record<string, Record<string, Row>> = {
     backing_file: ["backingFile", text, "the parent: a differencing disk"],
     backing_fmt: ["backingFormat", format, "the parent's format"],
   },
+  parallels: { size: SIZE, cluster_size: ["clusterSize", size, "bytes that the disk grows by"] },
   vdi: {
     size: SIZE,
     static: [

@@ -1,6 +1,6 @@
 import { type Flow, wait } from "../../../core/flow.ts";
-import { alignUp, copy, write } from "../io.ts";
-import { type BlockLayout, eachUsed, endOf, entryFor, placeOf, usedValues } from "./layout.ts";
+import { alignUp, copy, corrupt, read, write } from "../io.ts";
+import { type BlockLayout, eachUsed, endOf, entryFor, isSound, isUsed, placeOf, usedValues } from "./layout.ts";
 
 /**
  * Moves the last blocks into gaps before them, and ends the file after the last that is left. Data is copied where nothing
@@ -55,4 +55,37 @@ function* cutAt({ store }: BlockLayout, end: number): Flow {
   if (end >= store.size) return;
   yield* wait(store.resize(end));
   yield* wait(store.flush());
+}
+
+/** What the last block holds past the end of the disk becomes zeros: it is about to be part of it. */
+export function* clearLastBlock(layout: BlockLayout): Flow {
+  const { store, size, blockSize, table, lead } = layout;
+  const within = size % blockSize;
+  const index = Math.floor(size / blockSize);
+  if (within === 0) return;
+  const at = table.position + index * 4;
+  const value = new DataView((yield* read(store, at, 4)).buffer).getUint32(0, true);
+  if (!isUsed(layout, value)) return;
+  if (!isSound(layout, value)) throw corrupt(store, table.name, at, `says in entry ${index} where no block can be`);
+  const data = placeOf(layout, value) + lead;
+  yield* wait(store.discard(data + within, blockSize - within));
+  yield* wait(store.flush());
+}
+
+/** Frees the bytes up to `until`: blocks that begin before go behind all others. */
+export function* vacate(layout: BlockLayout, until: number): Flow<number> {
+  const { store, stride, entry } = layout;
+  const values = yield* usedValues(layout);
+  let next = entry.origin + alignUp(Math.max(until, endOf(layout, values)) - entry.origin, entry.unit);
+  const moves = new Map<number, number>();
+  for (const value of values) {
+    if (placeOf(layout, value) >= until) break;
+    moves.set(value, entryFor(layout, next));
+    next += stride;
+  }
+  if (moves.size > 0) {
+    if (next > store.size) yield* wait(store.resize(next));
+    yield* move(layout, moves);
+  }
+  return next;
 }

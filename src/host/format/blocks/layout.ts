@@ -2,7 +2,7 @@
 // another to the end of the file.
 import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
-import { read } from "../io.ts";
+import { alignUp, read } from "../io.ts";
 
 /** Positions and sizes are bytes. */
 export interface BlockLayout {
@@ -86,5 +86,7 @@ export function overlapping(layout: BlockLayout, values: Uint32Array): Set<numbe
 
 /** Where the last of them ends. */
 export function endOf(layout: BlockLayout, values: Uint32Array): number {
-  return values.length === 0 ? layout.start : placeOf(layout, values[values.length - 1]) + layout.stride;
+  const { start, entry } = layout;
+  if (values.length === 0) return entry.origin + alignUp(start - entry.origin, entry.unit);
+  return placeOf(layout, values[values.length - 1]) + layout.stride;
 }

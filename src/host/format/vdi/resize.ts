@@ -1,7 +1,7 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import { compact, move } from "../blocks/compact.ts";
+import { clearLastBlock, compact, move } from "../blocks/compact.ts";
 import { blocksOf, eachUsed, endOf, entryFor, isSound, placeOf, usedValues } from "../blocks/layout.ts";
 import { alignUp, clear, corrupt, fill, read, write } from "../io.ts";
 import { checkedSize, littleEndian } from "./create.ts";
@@ -83,21 +83,6 @@ function* fillFixed(layout: VdiLayout): Flow {
   for (const [i, index] of missing.entries()) {
     yield* write(store, table.position + index * 4, littleEndian(Uint32Array.of(first + i)));
   }
-  yield* wait(store.flush());
-}
-
-/** What the last block holds past the end of the disk becomes zeros. */
-function* clearLastBlock(layout: VdiLayout): Flow {
-  const { store, size, blockSize, table, lead } = layout;
-  const within = size % blockSize;
-  const index = Math.floor(size / blockSize);
-  if (within === 0) return;
-  const at = table.position + index * 4;
-  const value = new DataView((yield* read(store, at, 4)).buffer).getUint32(0, true);
-  if (value >= FREE - 1) return;
-  if (!isSound(layout, value)) throw corrupt(store, table.name, at, `says in entry ${index} where no block can be`);
-  const data = placeOf(layout, value) + lead;
-  yield* wait(store.discard(data + within, blockSize - within));
   yield* wait(store.flush());
 }
 

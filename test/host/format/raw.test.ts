@@ -3,6 +3,7 @@ import { type Block, BlockRequest, Op, Status } from "../../../src/core/block.ts
 import type { Store } from "../../../src/core/store.ts";
 import { discard, readBytes, writeBytes, writeZeroes } from "../../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../../src/host/block/open.ts";
+import { FORMATS } from "../../../src/host/format/index.ts";
 import { raw } from "../../../src/host/format/raw.ts";
 import { dataFile } from "../../support/data.ts";
 import { KeptStore } from "../../support/disks.ts";
@@ -155,7 +156,7 @@ describe("a raw disk whose format was guessed", () => {
   });
 });
 
-test.each(HEADS.filter(([name]) => !["qcow2", "vhd", "vhdx", "vdi", "parallels"].includes(name)))(
+test.each(HEADS.filter(([name]) => !FORMATS.some((format) => format.name === name)))(
   "what is a %s image is not guessed to be raw",
   async (name, head) => {
     const store = new KeptStore(SIZE);

@@ -1,6 +1,6 @@
 // A machine that is saved and restored at random moments of a random program, and one that is not, tell their guest the same:
 // registers, data, memory, interrupts, disk contents.
-import { describe, expect, test } from "vitest";
+import { describe, expect, test, vi } from "vitest";
 import { AtaControl, AtaRegister, AtaStatus, Prd } from "../../../../assembly/spec/ata.ts";
 import { attachIde, type IdeController } from "../../../../src/host/device/ide/controller.ts";
 import type { IdeState } from "../../../../src/host/device/ide/save.ts";
@@ -208,6 +208,7 @@ function sendPacket(ide: IdeBench, packet: number[], features: number, limit: nu
 }
 
 const PROGRAMS = tier(40, 3000);
+vi.setConfig({ testTimeout: tier(300_000, 3_600_000) });
 
 test(`${PROGRAMS} random programs, saved and restored anywhere, tell no difference`, async () => {
   const moments = new Map<string, number>();
@@ -257,7 +258,7 @@ test(`${PROGRAMS} random programs, saved and restored anywhere, tell no differen
     "5, nothing",
   ];
   for (const moment of reached) expect([moment, moments.has(`phase ${moment} in flight`)]).toEqual([moment, true]);
-}, 300_000);
+});
 
 describe("restore", () => {
   const drives = () => [[new SparseBlock(1 << 20)]];

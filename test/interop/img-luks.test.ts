@@ -39,9 +39,8 @@ describe.each(CASES)("the command lines that scripts have for $format", ({ forma
   peerTest("qemu-img", "qemu-utils", "create says what QEMU's says, and info needs no passphrase", async () => {
     const [one, two] = [at(`one.${format}`), at(`two.${format}`)];
     const said = await done("create", ...secret, "-f", format, "-o", how, one, "4M");
-    createByQemu(pass, format, how, two, "4M");
-    const shown = theirs("create", ...secret, "-f", format, "-o", how, two, "4M");
-    if (shown.code === 0) expect(said).toBe(shown.stdout.replaceAll("two.", "one."));
+    const shown = createByQemu(pass, format, how, two, "4M");
+    expect(said).toBe(shown.replaceAll("two.", "one."));
     const [a, b] = [
       JSON.parse(await done("info", "--output", "json", two)),
       JSON.parse(theirs("info", "--output", "json", two).stdout),

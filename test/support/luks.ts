@@ -24,12 +24,12 @@ export function qemuIoSecret(file: string, target: string, ...commands: string[]
   return execFileSync("qemu-io", [...commands.flatMap((command) => ["-c", command]), ...args], { encoding: "utf8" });
 }
 
-/** `qemu-img create` with a secret. It measures its own speed by a clock too coarse for that, and gives up now and then. */
-export function createByQemu(file: string, format: string, options: string, ...rest: string[]): void {
-  const args = ["create", "-q", "--object", `secret,id=sec0,file=${file}`, "-f", format, "-o", options, ...rest];
+/** `qemu-img create` with a secret. It measures its own speed by a clock too coarse for that, and gives up now and then. What it printed. */
+export function createByQemu(file: string, format: string, options: string, ...rest: string[]): string {
+  const args = ["create", "--object", `secret,id=sec0,file=${file}`, "-f", format, "-o", options, ...rest];
   for (let tries = 0; tries < 30; tries++) {
-    const { status, stderr } = spawnSync("qemu-img", args, { encoding: "utf8" });
-    if (status === 0) return;
+    const { status, stdout, stderr } = spawnSync("qemu-img", args, { encoding: "utf8" });
+    if (status === 0) return stdout;
     if (!stderr.includes("accurate CPU usage")) throw new Error(`qemu-img ${args.join(" ")}: ${stderr}`);
   }
   throw new Error("qemu-img cannot measure how fast it is");

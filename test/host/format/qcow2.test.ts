@@ -66,8 +66,7 @@ function edited(bytes: Uint8Array, at: number, value: bigint, width: 4 | 8 = 8):
 
 describe("features", () => {
   test.each([
-    [32, 4, 1n, "AES"],
-    [32, 4, 2n, "LUKS"],
+    [32, 4, 3n, "method 3"],
     [72, 8, 1n << 5n, "bit 5"],
     [72, 8, 1n << 63n, "bit 63"],
     [4, 4, 4n, "version 4"],

@@ -149,9 +149,11 @@ describe("a write that would go over metadata", () => {
       }
       await expect(openDisk(new FileStore(file))).rejects.toMatchObject({ code: "CORRUPT" });
 
-      // QEMU does the same.
-      expect(() => qemuIo("qcow2", path("qemu.qcow2"), `write -P 9 ${at} ${count * CLUSTER}`)).toThrow();
-      expect(isCorrupt(path("qemu.qcow2"))).toBe(true);
+      // QEMU does the same. For a long write it wants room for the whole, finds that at the end, and never meets the structure.
+      if (count === 1) {
+        expect(() => qemuIo("qcow2", path("qemu.qcow2"), `write -P 9 ${at} ${CLUSTER}`)).toThrow();
+        expect(isCorrupt(path("qemu.qcow2"))).toBe(true);
+      }
 
       const repaired = await ours("check", "-r", "all", file);
       expect([name, repaired.code, repaired.stderr]).toEqual([name, 0, expect.anything()]);

@@ -3,7 +3,7 @@ import type { Later } from "../../src/core/flow.ts";
 import { SegmentList } from "../../src/core/segments.ts";
 import type { Store } from "../../src/core/store.ts";
 
-/** Sectors that were written, zeroed or discarded, of the disk in each store. */
+/** Sectors that were written or zeroed, and not discarded since, of the disk in each store. */
 const touched = new WeakMap<Store, Set<number>>();
 
 /**
@@ -19,7 +19,9 @@ export function blank<T extends Block>(disk: T, key: Store): T {
     const noise = batch.map(({ op, offset, length }) => {
       const runs: { from: number; length: number }[] = [];
       for (let at = offset; at < Math.min(offset + length, disk.size); at += unit) {
-        if (op !== Op.Read) known.add(at);
+        // What a cipher makes of bytes that were given back is noise again.
+        if (op === Op.Discard) known.delete(at);
+        else if (op !== Op.Read) known.add(at);
         else if (!known.has(at)) {
           const last = runs[runs.length - 1];
           if (last && last.from + last.length === at - offset) last.length += unit;

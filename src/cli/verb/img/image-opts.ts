@@ -3,7 +3,7 @@ import type { Given, ImgOption } from "./options.ts";
 
 export const IMAGE_OPTS: ImgOption = {
   long: "image-opts",
-  help: "images are given as driver=FMT,encrypt.key-secret=ID,file.filename=PATH instead of a name",
+  help: "images are named by driver=FMT,encrypt.key-secret=ID,file.filename=PATH",
 };
 
 /** What says how the host's file is accessed, which changes nothing here. */

@@ -10,7 +10,7 @@ const MAX_BYTES = 2 ** 23;
 export const OBJECT: ImgOption = {
   long: "object",
   value: "secret,id=ID,file=PATH",
-  help: "a passphrase in a file (-: standard input), named by options such as encrypt.key-secret=ID",
+  help: "a passphrase in a file (-: standard input), for options such as encrypt.key-secret",
 };
 export const PASSPHRASE_FILE: ImgOption = {
   long: "passphrase-file",

@@ -33,6 +33,8 @@ const CASES: FormatCase[] = [
   { name: "vdi, dynamic", format: "vdi", options: {} },
   { name: "vdi, dynamic, small blocks", format: "vdi", options: { blockSize: 65536 } },
   { name: "vdi, fixed", format: "vdi", options: { subformat: "fixed" } },
+  { name: "vmdk", format: "vmdk", options: {} },
+  { name: "vmdk, zeroed grains", format: "vmdk", options: { zeroedGrain: true } },
   { name: "vhdx, dynamic", format: "vhdx", options: {} },
   { name: "vhdx, fixed", format: "vhdx", options: { subformat: "fixed" } },
   { name: "qcow2 with LUKS", format: "qcow2", options: QCOW2_LUKS, unlocking: VOLUME_KEY },

@@ -38,6 +38,8 @@ const KINDS: Kind[] = [
   { name: "parallels", driver: "parallels", options: { format: "parallels" }, most: 3 * 2 ** 40 },
   { name: "vdi, dynamic", driver: "vdi", options: { format: "vdi" }, most: 3 * 2 ** 40 },
   { name: "vdi, fixed", driver: "vdi", options: { format: "vdi", subformat: "fixed" }, most: 20 * MiB },
+  { name: "vmdk", driver: "vmdk", options: { format: "vmdk" }, most: 6 * GiB },
+  { name: "vmdk, zeroed grains", driver: "vmdk", options: { format: "vmdk", zeroedGrain: true }, most: 6 * GiB },
   { name: "vhdx", driver: "vhdx", options: { format: "vhdx", blockSize: MiB }, most: 3 * 2 ** 40 },
   { name: "vhdx, fixed", driver: "vhdx", options: { format: "vhdx", subformat: "fixed" }, most: 20 * MiB },
   { name: "qcow2", driver: "qcow2", options: { format: "qcow2" }, most: 3 * 2 ** 40, snapshots: true },

@@ -42,6 +42,7 @@ const PAIRS: Pair[] = [
     qemu: { format: "vpc", options: "subformat=fixed,force_size=on" },
   },
   { name: "parallels", ours: { format: "parallels" }, qemu: { format: "parallels" } },
+  { name: "vmdk", ours: { format: "vmdk" }, qemu: { format: "vmdk" } },
   { name: "vdi, dynamic", ours: { format: "vdi" }, qemu: { format: "vdi" } },
   { name: "vdi, fixed", ours: { format: "vdi", subformat: "fixed" }, qemu: { format: "vdi", options: "static=on" } },
 ];

@@ -96,6 +96,7 @@ export const DISKS: DiskCase[] = [
   },
   image("parallels", "parallels"),
   image("parallels, small clusters", "parallels", { clusterSize: 4096 }),
+  image("vmdk", "vmdk"),
   image("vdi, dynamic", "vdi"),
   image("vdi, dynamic, small blocks", "vdi", { blockSize: 4096 * 4 }),
   image("vdi, fixed", "vdi", { subformat: "fixed" }),

@@ -6,6 +6,7 @@ import { raw } from "./raw.ts";
 import { vdi } from "./vdi/index.ts";
 import { vhd } from "./vhd/index.ts";
 import { vhdx } from "./vhdx/index.ts";
+import { vmdk } from "./vmdk/index.ts";
 
 /** Every image format, those with a signature first; raw, which anything is, last. */
-export const FORMATS: readonly Format[] = [qcow2, vhd, vhdx, vdi, parallels, luks, raw];
+export const FORMATS: readonly Format[] = [qcow2, vhd, vhdx, vdi, vmdk, parallels, luks, raw];

@@ -4,8 +4,6 @@ import { raw } from "./raw.ts";
 
 /** First bytes of images that are not opened here. Names are those of `qemu-img -f`. */
 const FOREIGN: readonly { format: string; at: number; bytes: string }[] = [
-  { format: "vmdk", at: 0, bytes: "KDMV" },
-  { format: "vmdk", at: 0, bytes: "COWD" },
   { format: "qed", at: 0, bytes: "QED\0" },
   { format: "qcow", at: 0, bytes: "QFI\xfb\0\0\0\x01" },
   { format: "bochs", at: 0, bytes: "Bochs Virtual HD Image\0" },
@@ -22,13 +20,7 @@ export function foreignFormat(head: Uint8Array): string | undefined {
     for (let i = 0; i < bytes.length; i++) if (head[at + i] !== bytes.charCodeAt(i)) return false;
     return true;
   };
-  return FOREIGN.find(is)?.format ?? (isVmdkDescriptor(head) ? "vmdk" : undefined);
-}
-
-/** A text file whose first line, comments and empty lines aside, is the version of a VMDK descriptor. */
-function isVmdkDescriptor(head: Uint8Array): boolean {
-  const text = String.fromCharCode(...head.subarray(0, 512));
-  return /^# Disk DescriptorFile/.test(text) || /^(?:#[^\n]*\n|[ \r]*\n)*version=[123][ \r\n]/.test(text);
+  return FOREIGN.find(is)?.format;
 }
 
 /** What whole files are packed with, and the command that unpacks `FILE` beside it. */

@@ -218,7 +218,7 @@ export abstract class BlocksImage implements Image {
 }
 
 /** Bytes of the parent, whose sectors may be larger. @throws what the parent's read fails with */
-function* readBacking(backing: Block, offset: number, length: number): Flow<Uint8Array> {
+export function* readBacking(backing: Block, offset: number, length: number): Flow<Uint8Array> {
   const { sectorSize } = backing;
   const request = new BlockRequest();
   request.op = Op.Read;

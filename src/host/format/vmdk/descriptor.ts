@@ -1,0 +1,154 @@
+// The text that describes a disk (VMware Virtual Disk Format 5.0, "The Descriptor File"): inside the only file, or apart.
+// It is kept one character a byte, so that what is not understood is written back as it was.
+
+/** "parentCID" of a disk without a parent (CID_NOPARENT). */
+export const NO_PARENT = "ffffffff";
+
+/** One line of the "Extent description". */
+export interface Extent {
+  /** RW, RDONLY or NOACCESS. */
+  access: string;
+  sectors: number;
+  /** FLAT, SPARSE, ZERO, VMFS, VMFSSPARSE, … */
+  type: string;
+  file?: string;
+}
+
+export interface Descriptor {
+  text: string;
+  /** Eight hexadecimal digits, lower case: changes when the disk's content does. */
+  cid: string;
+  parentCid: string;
+  createType: string;
+  parentHint?: string;
+  extents: Extent[];
+  /** The disk data base, without "ddb." */
+  data: Record<string, string>;
+}
+
+const EXTENT = /^(RW|RDONLY|NOACCESS)\s+(\d{1,15})\s+([A-Z0-9]+)(?:\s+"([^"]*)")?/;
+
+/** Null when the text is no descriptor. */
+export function parseDescriptor(text: string): Descriptor | null {
+  const values = new Map<string, string>();
+  const data: Record<string, string> = {};
+  const extents: Extent[] = [];
+  for (const raw of text.split("\n")) {
+    const line = raw.trim();
+    const extent = EXTENT.exec(line);
+    const pair = /^([\w.]+)\s*=\s*"?(.*?)"?$/.exec(line);
+    if (extent) {
+      const [, access, sectors, type, file] = extent;
+      extents.push({
+        access,
+        sectors: Number(sectors),
+        type,
+        ...(file !== undefined && { file: decoded(text, file) }),
+      });
+    } else if (pair?.[1].startsWith("ddb.")) data[pair[1].slice(4)] = pair[2];
+    else if (pair) values.set(pair[1].toLowerCase(), pair[2]);
+  }
+  const cid = cidOf(values.get("cid"));
+  const createType = values.get("createtype");
+  if (cid === undefined || createType === undefined) return null;
+  const hint = values.get("parentfilenamehint");
+  return {
+    text,
+    cid,
+    parentCid: cidOf(values.get("parentcid")) ?? NO_PARENT,
+    createType,
+    ...(hint !== undefined && { parentHint: decoded(text, hint) }),
+    extents,
+    data,
+  };
+}
+
+function cidOf(value: string | undefined): string | undefined {
+  return value !== undefined && /^[0-9a-fA-F]{1,8}$/.test(value) ? value.toLowerCase().padStart(8, "0") : undefined;
+}
+
+/** Names are in the encoding that the text names: UTF-8, or a Windows code page. */
+function decoded(text: string, name: string): string {
+  const encoding = /^encoding\s*=\s*"?([\w-]+)/im.exec(text)?.[1] ?? "UTF-8";
+  const bytes = Uint8Array.from(name, (character) => character.charCodeAt(0));
+  try {
+    return new TextDecoder(encoding).decode(bytes);
+  } catch {
+    return name;
+  }
+}
+
+const encoded = (name: string): string => String.fromCharCode(...new TextEncoder().encode(name));
+
+/** What of a descriptor changes; the rest stays. */
+export interface DescriptorChange {
+  cid?: string;
+  /** Its CID and where it is; null: none. */
+  parent?: { cid: string; path: string } | null;
+  /** Of the only extent. */
+  sectors?: number;
+}
+
+export function changedDescriptor(text: string, { cid, parent, sectors }: DescriptorChange): string {
+  let made = text;
+  if (cid !== undefined) made = made.replace(/^(CID\s*=\s*)[0-9a-fA-F]+/im, `$1${cid}`);
+  if (parent !== undefined) {
+    made = made.replace(/^parentFileNameHint\s*=.*\n?/gim, "");
+    made = made.replace(/^(parentCID\s*=\s*)[0-9a-fA-F]+/im, `$1${parent?.cid ?? NO_PARENT}`);
+    const hint = parent ? `parentFileNameHint="${encoded(parent.path)}"\n` : "";
+    made = made.replace(/^createType\s*=.*\n?/im, (line) => `${line}${hint}`);
+  }
+  if (sectors !== undefined) made = made.replace(/^(RW|RDONLY|NOACCESS)(\s+)\d+/m, `$1$2${sectors}`);
+  return made;
+}
+
+export interface NewDescriptor {
+  cid: string;
+  parent?: { cid: string; path: string } | undefined;
+  createType: string;
+  extents: readonly string[];
+  /** Sectors of the disk. */
+  sectors: number;
+  adapterType: string;
+  hwVersion: string;
+}
+
+/** IDE's geometry, and that of SCSI adapters, as VMware's products reckon it. */
+export function newDescriptor(disk: NewDescriptor): string {
+  const heads = disk.adapterType === "ide" ? 16 : 255;
+  const entry = (name: string, value: string | number) => `ddb.${name} = "${value}"`;
+  return [
+    "# Disk DescriptorFile",
+    "version=1",
+    `CID=${disk.cid}`,
+    `parentCID=${disk.parent?.cid ?? NO_PARENT}`,
+    `createType="${disk.createType}"`,
+    ...(disk.parent ? [`parentFileNameHint="${encoded(disk.parent.path)}"`] : []),
+    "",
+    "# Extent description",
+    ...disk.extents.map(encoded),
+    "",
+    "# The Disk Data Base",
+    "#DDB",
+    "",
+    entry("virtualHWVersion", disk.hwVersion),
+    entry("geometry.cylinders", Math.floor(disk.sectors / (63 * heads))),
+    entry("geometry.heads", heads),
+    entry("geometry.sectors", 63),
+    entry("adapterType", disk.adapterType),
+    entry("toolsVersion", 2 ** 31 - 1),
+    "",
+  ].join("\n");
+}
+
+export const newCid = (): string => {
+  const [value] = crypto.getRandomValues(new Uint32Array(1));
+  // All ones would say that there is none.
+  return (value & 0x7fffffff).toString(16).padStart(8, "0");
+};
+
+/** A text file whose first line, comments and empty lines aside, is the version of a descriptor. */
+export function isDescriptor(head: Uint8Array): boolean {
+  const text = String.fromCharCode(...head.subarray(0, 512));
+  return /^# Disk DescriptorFile/.test(text) || /^(?:#[^\n]*\n|[ \r]*\n)*version=[123][ \r\n]/.test(text);
+}

@@ -38,6 +38,8 @@ describe("create", () => {
       ["vpc", "force_size=on", "3M"],
       ["parallels", "", "3M"],
       ["parallels", "cluster_size=64k", "3M"],
+      ["vmdk", "adapter_type=lsilogic,hwversion=7,zeroed_grain=on", "3M"],
+      ["vmdk", "subformat=monolithicSparse,compat6=on", "3T"],
       ["vdi", "", "3M"],
       ["vdi", "static=on", "3M"],
       ["vhdx", "", "3M"],
@@ -59,11 +61,13 @@ describe("create", () => {
       for (const info of [theirInfo, ourInfo]) {
         // How much of it the file system stores; a default that is another in each; a fixed VHD has no blocks.
         delete info["actual-size"];
+        // A random number.
+        if (format === "vmdk") delete info["format-specific"].data.cid;
         if (format === "vhdx" && !options.includes("block_size")) delete info["cluster-size"];
       }
       expect([args, ourInfo]).toEqual([args, theirInfo]);
       if (theirData) expect([args, fs.statSync(at("data.raw")).size]).toEqual([args, theirData]);
-      if (["qcow2", "vhdx", "vdi", "parallels"].includes(format)) qemuImg("check", "-f", format, at("new.img"));
+      if (["qcow2", "vhdx", "vdi", "vmdk", "parallels"].includes(format)) qemuImg("check", "-f", format, at("new.img"));
       expect(await done(...args.slice(0, 1), "-q", ...args.slice(1))).toBe("");
     }
   });

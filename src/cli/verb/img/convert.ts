@@ -26,7 +26,7 @@ export const convert: ImgVerb = {
   ].join("\n"),
   options: [
     { short: "f", value: "FMT", help: "the source's format (default: by its content)" },
-    { short: "O", value: "FMT", help: "the target's: raw (default), vpc, vhdx, vdi, parallels or qcow2" },
+    { short: "O", value: "FMT", help: "the target's: raw (default), vpc, vhdx, vdi, vmdk, parallels or qcow2" },
     { short: "o", value: "OPTIONS", help: "the target format's options, as for create; -o help lists them" },
     { short: "c", help: "compress; on as many processors as there are" },
     { short: "n", help: "write into a target that exists" },

@@ -23,7 +23,7 @@ export const dd: ImgVerb = {
   ].join("\n"),
   options: [
     { short: "f", value: "FMT", help: "the input's format (default: by its content)" },
-    { short: "O", value: "FMT", help: "the output's: raw (default), vpc, vhdx, vdi, parallels or qcow2" },
+    { short: "O", value: "FMT", help: "the output's: raw (default), vpc, vhdx, vdi, vmdk, parallels or qcow2" },
     { short: "n", help: "write into an image that exists, from its start" },
     ALLOW,
     SHARE,

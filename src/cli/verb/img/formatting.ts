@@ -44,6 +44,15 @@ const FIELDS: Record<string, (image: NewImage) => Shown[]> = {
     ["size", size],
     ["cluster_size", options.clusterSize ?? 2 ** 20],
   ],
+  vmdk: ({ size, parent, options }) => [
+    ["size", size],
+    ["adapter_type", options.adapterType],
+    ...parentFields(parent),
+    ["compat6", options.compat6 ?? false],
+    ["hwversion", options.hwVersion ?? "undefined"],
+    ["subformat", options.subformat],
+    ["zeroed_grain", options.zeroedGrain],
+  ],
   vdi: ({ size, parent, options }) => [
     ["size", size],
     ...parentFields(parent),

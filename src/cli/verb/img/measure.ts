@@ -16,7 +16,11 @@ export const measure: ImgVerb = {
     "guest has written all of the disk. Everything that FILE stores counts, also where it is zeros.",
   ].join("\n"),
   options: [
-    { short: "O", value: "FMT", help: "the new image's format: raw (default), vpc, vhdx, vdi, parallels or qcow2" },
+    {
+      short: "O",
+      value: "FMT",
+      help: "the new image's format: raw (default), vpc, vhdx, vdi, vmdk, parallels or qcow2",
+    },
     { short: "o", value: "OPTIONS", help: "its options, as for create" },
     { short: "f", value: "FMT", help: "FILE's format (default: by its content)" },
     { short: "s", long: "size", value: "SIZE", help: "of a new disk" },

@@ -68,6 +68,16 @@ const OPTIONS: Record<string, Record<string, Row>> = {
     backing_fmt: ["backingFormat", format, "the parent's format"],
   },
   parallels: { size: SIZE, cluster_size: ["clusterSize", size, "bytes that the disk grows by"] },
+  vmdk: {
+    size: SIZE,
+    subformat: ["subformat", text, "monolithicSparse"],
+    adapter_type: ["adapterType", text, "ide (default), buslogic, lsilogic or legacyESX"],
+    hwversion: ["hwVersion", text, "virtual hardware version, 4 by default"],
+    compat6: ["compat6", onOff, "hwversion=6"],
+    zeroed_grain: ["zeroedGrain", onOff, "grains of zeros need no place"],
+    backing_file: ["backingFile", text, "the parent: a differencing disk"],
+    backing_fmt: ["backingFormat", format, "the parent's format"],
+  },
   vdi: {
     size: SIZE,
     static: [

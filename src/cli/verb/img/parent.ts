@@ -9,7 +9,7 @@ import { ourFormat, qemuFormat } from "./names.ts";
 import { notOpened } from "./open.ts";
 
 /** Formats whose images may hold only what differs from another. */
-const WITH_PARENT = ["qcow2", "vhd", "vhdx", "vdi"];
+const WITH_PARENT = ["qcow2", "vhd", "vhdx", "vdi", "vmdk"];
 
 /** The parent of a new image, as the command line gives it: `name` is as it is to stand in the image. */
 export interface GivenParent {

@@ -3,10 +3,11 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import type { CheckReport, Problem } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { write } from "../io.ts";
+import { compact, freePieces } from "./compact.ts";
 import { differing, matchCopies } from "./copies.ts";
 import { changedHeader, SECTOR } from "./header.ts";
 import { DIRECTORY, grainsOf, readLayout, TABLE, type VmdkLayout } from "./layout.ts";
-import { metadataRanges, survey, tablesOverlap } from "./scan.ts";
+import { survey, tablesOverlap, type Usage } from "./scan.ts";
 
 const MAX_PROBLEMS = 100;
 
@@ -18,8 +19,8 @@ export function* checkVmdk(store: Store): Flow<CheckReport> {
   return (yield* inspect(yield* readLayout(store))).report;
 }
 
-function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; end: number }> {
-  const { store, grain, header } = layout;
+function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; usage: Usage }> {
+  const { grain, header } = layout;
   const report: CheckReport = {
     leaks: 0,
     corruptions: 0,
@@ -37,9 +38,8 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; end: number }
   };
   if (layout.damage !== undefined) note("copy", DIRECTORY, Number(header.directoryOffset) * SECTOR, "is damaged");
   if (tablesOverlap(layout)) note("structure", TABLE, 0, "overlaps other metadata");
-  const { pieces, allocated, fragmented, end } = yield* survey(layout, (at, what) =>
-    note("structure", TABLE, at, what),
-  );
+  const usage = yield* survey(layout, (at, what) => note("structure", TABLE, at, what));
+  const { allocated, fragmented, end } = usage;
   report.allocatedClusters = allocated;
   report.fragmentedClusters = fragmented;
   report.imageEndOffset = end;
@@ -48,41 +48,42 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; end: number }
   }
   if (header.unclean) note("count", "header", 72, "says that the image was not closed properly");
 
-  // Pieces that hold neither a grain nor metadata.
-  const used = new Set<number>();
-  for (const range of metadataRanges(layout)) {
-    for (let at = Math.floor(range.start / grain); at * grain < range.end; at++) used.add(at);
-  }
-  const sectors = grain / SECTOR;
-  const reaches = (piece: number) => pieces[piece] !== 0 || (piece > 0 && pieces[piece - 1] > (piece - 1) * sectors);
   let leaks = 0;
   let first = 0;
-  for (let piece = Math.floor(layout.start / grain); (piece + 1) * grain <= store.size; piece++) {
-    if (used.has(piece) || reaches(piece)) continue;
+  for (const piece of freePieces(layout, usage)) {
     if (leaks++ === 0) first = piece * grain;
   }
   if (leaks > 0) note("leak", "file", first, `has ${leaks * grain} bytes from here on that nothing uses`, leaks);
-  return { report, end };
+  return { report, usage };
 }
 
 /**
- * Gives unused space at the end back; with "all", also makes the copies of tables equal and takes the mark of an unclean
- * close away. @throws ParavaneError CORRUPT when a table itself is bad, which nothing here can mend
+ * Moves grains into gaps and gives unused space back; with "all", also makes the copies of tables equal, goes over to the
+ * copy of a directory that is damaged, and takes the mark of an unclean close away.
+ * @throws ParavaneError CORRUPT when a table itself is bad, which nothing here can mend
  */
 export function* repairVmdk(store: Store, what: "leaks" | "all"): Flow<CheckReport> {
-  const layout = yield* readLayout(store);
-  const { report, end } = yield* inspect(layout);
+  let layout = yield* readLayout(store);
+  if (layout.damage !== undefined && what === "all") {
+    const change = { directoryOffset: Number(layout.header.redundantOffset), single: true };
+    yield* write(store, 0, changedHeader(layout.header, change));
+    yield* wait(store.flush());
+    layout = yield* readLayout(store);
+  }
+  const { report, usage } = yield* inspect(layout);
   const bad = report.problems.find(({ kind }) => kind === "structure");
   if (bad || layout.damage !== undefined) {
     const { structure, offset, message } = bad ?? { structure: DIRECTORY, offset: 0, message: layout.damage! };
     const context = { file: store.name, structure, offset };
     throw new ParavaneError("CORRUPT", `the image is damaged beyond this repair: ${message}`, context);
   }
-  if (store.size > end) yield* wait(store.resize(end));
   if (what === "all") {
     yield* matchCopies(layout);
-    yield* write(store, 0, changedHeader(layout.header, { unclean: false }));
+    if (layout.header.unclean) yield* write(store, 0, changedHeader(layout.header, { unclean: false }));
   }
+  yield* compact(layout, usage);
+  const { end } = yield* survey(layout, () => {});
+  if (store.size > end) yield* wait(store.resize(end));
   yield* wait(store.flush());
   return yield* checkVmdk(store);
 }

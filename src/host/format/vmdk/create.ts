@@ -11,12 +11,14 @@ interface VmdkCreateOptions extends CreateOptions {
   adapterType?: string;
   /** "virtualHWVersion". */
   hwVersion?: string;
+  /** Hardware version 6, by its older name. */
+  compat6?: boolean;
   /** Entries may say that a grain is zeros. */
   zeroedGrain?: boolean;
 }
 
-export const GRAIN = 65536;
-export const ENTRIES = 512;
+const GRAIN = 65536;
+const ENTRIES = 512;
 const TABLE = ENTRIES * 4;
 const DESCRIPTOR_SECTORS = 20;
 const ADAPTERS = ["ide", "buslogic", "lsilogic", "legacyESX"];
@@ -80,10 +82,12 @@ export function measureVmdk(options: CreateOptions): Measure {
 /** @throws ParavaneError INVALID */
 function checked(options: CreateOptions) {
   const { size: wanted, subformat = "monolithicSparse", ...more } = options as VmdkCreateOptions;
-  const { adapterType = "ide", hwVersion = "4", zeroedGrain = false, parent, ...rest } = more;
+  const { adapterType = "ide", hwVersion: version, compat6 = false, zeroedGrain = false, parent, ...rest } = more;
+  if (compat6 && version !== undefined) throw invalid("compat6 is itself a hardware version", "Leave one of them out");
+  const hwVersion = version ?? (compat6 ? "6" : "4");
   const [unknown] = Object.keys(rest);
   if (unknown !== undefined) {
-    const known = "Known: subformat, adapterType, hwVersion, zeroedGrain, parent";
+    const known = "Known: subformat, adapterType, hwVersion, compat6, zeroedGrain, parent";
     throw invalid(`VMDKs have no option "${unknown}"`, known);
   }
   if (subformat !== "monolithicSparse") {

@@ -5,7 +5,7 @@
 export const NO_PARENT = "ffffffff";
 
 /** One line of the "Extent description". */
-export interface Extent {
+interface Extent {
   /** RW, RDONLY or NOACCESS. */
   access: string;
   sectors: number;
@@ -102,7 +102,7 @@ export function changedDescriptor(text: string, { cid, parent, sectors }: Descri
   return made;
 }
 
-export interface NewDescriptor {
+interface NewDescriptor {
   cid: string;
   parent?: { cid: string; path: string } | undefined;
   createType: string;

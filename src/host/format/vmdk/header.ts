@@ -73,6 +73,8 @@ export interface HeaderChange {
   directoryOffset?: number;
   redundantOffset?: number;
   unclean?: boolean;
+  /** There is one copy of directory and tables from now on. */
+  single?: boolean;
 }
 
 export function changedHeader({ bytes }: Pick<Header, "bytes">, change: HeaderChange): Uint8Array {
@@ -83,6 +85,7 @@ export function changedHeader({ bytes }: Pick<Header, "bytes">, change: HeaderCh
   put(Field.Capacity, change.capacity);
   put(Field.DirectoryOffset, change.directoryOffset);
   put(Field.RedundantOffset, change.redundantOffset);
+  if (change.single) view.setUint32(Field.Flags, view.getUint32(Field.Flags, true) & ~Flag.Redundant, true);
   if (change.unclean !== undefined) made[Field.Unclean] = change.unclean ? 1 : 0;
   return made;
 }

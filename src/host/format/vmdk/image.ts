@@ -8,7 +8,7 @@ import { alignUp, clear, corrupt, fill, unsupported, write } from "../io.ts";
 import { Metadata } from "../metadata.ts";
 import { matchCopies } from "./copies.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
-import { changedDescriptor, type DescriptorChange, NO_PARENT, newCid } from "./descriptor.ts";
+import { changedDescriptor, type DescriptorChange, newCid } from "./descriptor.ts";
 import { changedHeader, type HeaderChange, SECTOR } from "./header.ts";
 import { readLayout, TABLE, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
 import { resizeVmdk } from "./resize.ts";
@@ -251,19 +251,27 @@ export class SparseVmdk implements Image {
 
   describe(): Record<string, unknown> {
     const { header, descriptor, grain, size } = this.#layout;
-    const zeroedGrain = zeroEntry(this.#layout) !== undefined;
+    const { createType, cid, parentCid, data } = descriptor;
+    const filename = this.#layout.store.name;
     return {
       format: this.format,
-      subformat: descriptor.createType,
       size,
-      grainSize: grain,
-      version: header.version,
-      cid: descriptor.cid,
-      ...(descriptor.parentCid !== NO_PARENT && { parentCid: descriptor.parentCid }),
-      zeroedGrain,
+      clusterSize: grain,
       dirty: header.unclean,
-      ...(descriptor.data.adapterType !== undefined && { adapterType: descriptor.data.adapterType }),
-      ...(descriptor.data.virtualHWVersion !== undefined && { hwVersion: descriptor.data.virtualHWVersion }),
+      // By qemu-img's names.
+      formatSpecific: {
+        type: this.format,
+        data: {
+          cid: Number.parseInt(cid, 16),
+          "parent-cid": Number.parseInt(parentCid, 16),
+          "create-type": createType,
+          extents: [{ "virtual-size": size, filename, "cluster-size": grain, format: "" }],
+        },
+      },
+      version: header.version,
+      zeroedGrain: zeroEntry(this.#layout) !== undefined,
+      ...(data.adapterType !== undefined && { adapterType: data.adapterType }),
+      ...(data.virtualHWVersion !== undefined && { hwVersion: data.virtualHWVersion }),
     };
   }
 }

@@ -74,7 +74,7 @@ const OPTIONS: Record<string, Record<string, Row>> = {
     adapter_type: ["adapterType", text, "ide (default), buslogic, lsilogic or legacyESX"],
     hwversion: ["hwVersion", text, "virtual hardware version, 4 by default"],
     compat6: ["compat6", onOff, "hwversion=6"],
-    zeroed_grain: ["zeroedGrain", onOff, "grains of zeros need no place"],
+    zeroed_grain: ["zeroedGrain", onOff, "grains of zeros that others wrote are read as such"],
     backing_file: ["backingFile", text, "the parent: a differencing disk"],
     backing_fmt: ["backingFormat", format, "the parent's format"],
   },

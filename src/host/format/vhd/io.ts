@@ -1,38 +1,7 @@
-import { ParavaneError } from "../../../core/error.ts";
-import { type Flow, wait } from "../../../core/flow.ts";
-import { SegmentList } from "../../../core/segments.ts";
-import type { Store } from "../../../core/store.ts";
+import { alignUp } from "../io.ts";
 import { SECTOR } from "./footer.ts";
 
-/** Bytes moved at a time. */
-const RUN = 2 ** 20;
-
-export function* read(store: Store, position: number, length: number): Flow<Uint8Array> {
-  const bytes = new Uint8Array(length);
-  yield* wait(store.readv(position, bytes, SegmentList.of(0, length)));
-  return bytes;
-}
-
-export function* write(store: Store, position: number, bytes: Uint8Array): Flow {
-  yield* wait(store.writev(position, bytes, SegmentList.of(0, bytes.length)));
-}
-
-/** Fills [from, to) with one byte; the store grows if it ends before. */
-export function* fill(store: Store, from: number, to: number, value: number): Flow {
-  const bytes = new Uint8Array(Math.min(RUN, Math.max(0, to - from))).fill(value);
-  for (let at = from; at < to; at += RUN) yield* write(store, at, bytes.subarray(0, Math.min(RUN, to - at)));
-}
-
-/** Copies bytes to another place of the store, which does not overlap. */
-export function* copy(store: Store, from: number, to: number, length: number): Flow {
-  for (let at = 0; at < length; at += RUN) {
-    yield* write(store, to + at, yield* read(store, from + at, Math.min(RUN, length - at)));
-  }
-}
+export { copy, corrupt, fill, read, write } from "../io.ts";
 
 /** Up to whole sectors. */
-export const align = (position: number): number => Math.ceil(position / SECTOR) * SECTOR;
-
-export function corrupt(store: Store, structure: string, offset: number, what: string): ParavaneError {
-  return new ParavaneError("CORRUPT", `the ${structure} ${what}`, { file: store.name, structure, offset });
-}
+export const align = (position: number): number => alignUp(position, SECTOR);

@@ -32,8 +32,9 @@ const KINDS: [name: string, options: Record<string, unknown>][] = [
   ["qcow2, subclusters", { format: "qcow2", extendedL2: true }],
 ];
 
-export async function formatBenches(quick: boolean): Promise<FormatCost[]> {
-  const folder = mkdtempSync(join(tmpdir(), "paravane-bench-"));
+/** @param place where the files go: 2 GB */
+export async function formatBenches(quick: boolean, place = tmpdir()): Promise<FormatCost[]> {
+  const folder = mkdtempSync(join(place, "paravane-bench-"));
   const subjects: Subject[] = [];
   try {
     for (const [i, [, options]] of KINDS.entries()) {

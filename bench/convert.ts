@@ -38,7 +38,11 @@ export async function convertBenches(quick: boolean, place = tmpdir()): Promise<
       execFileSync("qemu-img", ["convert", "-f", "raw", "-O", format, ...exact, source("raw"), source(format)]);
     }
     const results: Conversion[] = [];
-    for (const job of JOBS) results.push(await convert(folder, source, job, quick ? 3 : 7));
+    for (const job of JOBS) results.push(await convert(folder, source, job, quick ? 3 : 9));
+    // What is left when there is nothing to copy: how long the programs take to start.
+    rmSync(source("raw"));
+    mixedFile(source("raw"), 2 ** 12);
+    results.push({ ...(await convert(folder, source, ["raw", "raw"], 9)), name: "4 KiB, raw → raw" });
     return results;
   } finally {
     rmSync(folder, { recursive: true });
@@ -61,8 +65,12 @@ async function convert(
   };
   const times: Record<string, number[]> = {};
   let peak = 0;
+  const names = Object.keys(commands);
   for (let round = -1; round < rounds; round++) {
-    for (const [name, command] of Object.entries(commands)) {
+    // Each is first in its turn: who follows whom decides which memory the system has at hand.
+    for (const i of names.keys()) {
+      const name = names[(i + round + 1) % names.length];
+      const command = commands[name];
       rmSync(target, { force: true });
       // Dirty pages of the run before would slow this one down.
       execFileSync("sync");

@@ -69,7 +69,9 @@ if (values.help) {
   if (cores.length > 0) console.log(coreTable(cores));
   const models = positionals.every((word) => "models".includes(word)) ? await modelBenches(values.quick) : [];
   if (models.length > 0) console.log(`${cores.length > 0 ? "\n" : ""}${modelTable(models)}`);
-  const formats = positionals.every((word) => "formats".includes(word)) ? await formatBenches(values.quick, values.in) : [];
+  const formats = positionals.every((word) => "formats".includes(word))
+    ? await formatBenches(values.quick, values.in)
+    : [];
   if (formats.length > 0) console.log(`\n${formatTable(formats)}`);
   const convert = positionals.join() === "convert" ? await convertBenches(values.quick, values.in) : [];
   if (convert.length > 0) console.log(`\n${convertTable(convert)}`);

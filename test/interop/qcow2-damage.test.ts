@@ -211,6 +211,15 @@ const DAMAGE: [string, (image: Layout) => void, number[], Record<string, unknown
     [],
     { clusterSize: 16384, extendedL2: true },
   ],
+  [
+    "subclusters stored in no cluster, though it is flagged as alone",
+    (i) => {
+      i.set(i.entry(5, 16), ALONE);
+      i.set(i.entry(5, 16) + 8, 0x00000000_000000ffn);
+    },
+    [],
+    { clusterSize: 16384, extendedL2: true },
+  ],
 ];
 
 describe("check -r all", () => {

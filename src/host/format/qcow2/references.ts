@@ -126,6 +126,9 @@ function* countTable({ store, header, counts, problem }: Walk, table: number, en
     if (extended && (view.getUint32(at + 8) & view.getUint32(at + 12)) !== 0)
       wrong("has subclusters both stored and zero");
     if (header.version < 3 && (low & 1) !== 0) wrong("has the zero flag, which version 2 does not have");
+    // In a data file byte 0 is a place like any other; the flag tells.
+    if (extended && host === 0 && view.getUint32(at + 12) !== 0 && !(external && high & 0x80000000))
+      wrong("has subclusters, but no cluster");
     if (host === 0 || external) continue;
     if (host % cluster !== 0 || host + cluster > end) wrong(`points at byte ${host}, where no cluster can be`);
     else counts.add(host / cluster);

@@ -11,4 +11,4 @@ export { xenFrontPoll, xenFrontSubmit } from "./ring/blkif-front";
 export { grantMap, grantUnmap } from "./ring/grant";
 export { virtioBlkComplete, virtioBlkConsume } from "./ring/virtio-blk";
 export { virtioBlkPoll, virtioBlkSubmit } from "./ring/virtio-blk-driver";
-export { zeroRun } from "./scan";
+export { incompressible, zeroRun } from "./scan";

@@ -5,12 +5,14 @@ import { dirname } from "node:path";
 import { ParavaneError } from "./core/error.ts";
 import { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
 import { FileStore } from "./host/store/file.ts";
+import { nativeInflate } from "./node/decompress.ts";
 import { sameFolder } from "./node/gate.ts";
 
 export { FileStore, type FileStoreOptions } from "./host/store/file.ts";
 export * from "./index.ts";
 export { compressor } from "./node/compress.ts";
 export { type CueFileOptions, openCueFile } from "./node/cue.ts";
+export { nativeInflate } from "./node/decompress.ts";
 export { allowFolders, anyFile, sameFolder, writableParent } from "./node/gate.ts";
 
 /**
@@ -21,7 +23,7 @@ export { allowFolders, anyFile, sameFolder, writableParent } from "./node/gate.t
 export async function openFile(path: string, options: OpenDiskOptions = {}): Promise<Disk> {
   const store = new FileStore(path, { readOnly: options.readOnly ?? false });
   try {
-    return await openDisk(store, { gate: sameFolder(path), ...options });
+    return await openDisk(store, { gate: sameFolder(path), codecs: { deflate: nativeInflate(false) }, ...options });
   } catch (thrown) {
     store.close();
     throw thrown;

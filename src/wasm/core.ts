@@ -35,6 +35,8 @@ export interface CoreExports {
   virtioBlkPoll(ctx: number): number;
   /** Length of the run of zeros, or of units that are none, at a linear address; plus 1 for zeros. See assembly/scan.ts. */
   zeroRun(at: number, length: number, unit: number): number;
+  /** 1 when compression would gain next to nothing. See assembly/scan.ts. */
+  incompressible(at: number, length: number, scratch: number): number;
   /** Computes the tables of a cipher context, then its keys (CipherKey). See assembly/spec/cipher.ts. */
   cipherTables(ctx: number): void;
   cipherKey(ctx: number, which: number, key: number, bytes: number): void;

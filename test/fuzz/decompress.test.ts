@@ -2,6 +2,7 @@ import { deflateRawSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { inflate } from "../../src/host/format/inflate.ts";
 import { unzstd } from "../../src/host/format/zstd.ts";
+import { nativeInflate } from "../../src/node/decompress.ts";
 import { dataFile } from "../support/data.ts";
 import { Random } from "../support/random.ts";
 
@@ -31,8 +32,12 @@ function mixed(random: Random): Uint8Array {
   return bytes;
 }
 
+const native = nativeInflate(false) as (bytes: Uint8Array, size: number) => Uint8Array;
+const deflated = (random: Random) => new Uint8Array(deflateRawSync(mixed(random), { level: random.below(10) }));
+
 test.each([
-  ["inflate", inflate, (random: Random) => new Uint8Array(deflateRawSync(mixed(random), { level: random.below(10) }))],
+  ["inflate", inflate, deflated],
+  ["the host's inflate", native, deflated],
   ["unzstd", unzstd, (random: Random) => random.pick(frames())],
 ] as const)("%s of damaged data: the right length, or a RangeError", (_name, decompress, make) => {
   const random = new Random(77);
@@ -59,4 +64,29 @@ test.each([
   console.log({ fine, refused });
   expect(fine).toBeGreaterThan(100);
   expect(refused).toBeGreaterThan(100);
+});
+
+test("the host's inflate and ours answer alike, in the thread pool too", async () => {
+  const random = new Random(78);
+  const pool = nativeInflate(true);
+  const counts = { bytes: 0, errors: 0 };
+  for (let round = 0; round < 600; round++) {
+    const good = deflated(random);
+    const bytes = random.oneIn(2) ? good : good.slice(0, random.below(good.length));
+    if (random.oneIn(3)) bytes[random.below(bytes.length)] ^= 1 << random.below(8);
+    // Image formats leave what was there before after the end.
+    const stored = new Uint8Array([...bytes, ...crypto.getRandomValues(new Uint8Array(random.below(512)))]);
+    for (const size of [4096, 65536]) {
+      const answers = [inflate, native, pool].map(async (decompress) => decompress(stored, size));
+      const [ours, ...hosts] = await Promise.allSettled(answers);
+      for (const host of hosts) {
+        if (ours.status === "rejected")
+          expect(String((host as PromiseRejectedResult).reason)).toBe(String(ours.reason));
+        else expect(Buffer.compare((host as PromiseFulfilledResult<Uint8Array>).value, ours.value)).toBe(0);
+      }
+      counts[ours.status === "rejected" ? "errors" : "bytes"]++;
+    }
+  }
+  expect(counts.bytes).toBeGreaterThan(100);
+  expect(counts.errors).toBeGreaterThan(100);
 });

@@ -29,12 +29,16 @@ const GROUPS = 3;
 /** Bytes of compressed data that are written in one go. */
 const RUN = 16 << 20;
 
-interface Unit {
+interface Packed {
   offset: number;
-  /** What is stored; absent when it is zeros. */
-  packed?: Uint8Array;
-  /** Compressed it is no smaller. */
-  plain?: Uint8Array;
+  bytes: Uint8Array;
+}
+
+/** A group that has been compressed: what is to be written packed, and requests for what is written as it is. */
+interface Group {
+  buffers: ScanBuffers;
+  packed: Packed[];
+  plain: Requests;
 }
 
 /** How the target's clusters are compressed. @throws ParavaneError UNSUPPORTED when its format does not compress */
@@ -45,8 +49,8 @@ export function packingOf(target: Disk): Packing {
 }
 
 /**
- * Copies a disk's content, compressed. What compression does not make smaller is stored as it is. Nothing else may use
- * the target meanwhile. Memory: a few groups of units, and 16 MiB.
+ * Copies a disk's content, compressed. What compression does not make smaller is stored as it is; what looks like noise is not
+ * even tried. Nothing else may use the target meanwhile. Memory: a few groups of units, and 16 MiB.
  * @throws ParavaneError UNSUPPORTED, OUT_OF_RANGE, ABORTED, and what reading and writing throw
  */
 export async function packDisk(source: Disk, target: Disk, options: PackOptions): Promise<void> {
@@ -59,19 +63,24 @@ export async function packDisk(source: Disk, target: Disk, options: PackOptions)
   }
   const pace = new Pace(options, source.size);
   const writer = new Writer(target);
-  const flying: Promise<Unit[]>[] = [];
+  const spare: ScanBuffers[] = [];
+  const flying: Promise<Group>[] = [];
   const next = async () => {
-    for (const one of await flying.shift()!) await writer.add(one);
+    const group = await flying.shift()!;
+    await group.plain.submit(target);
+    spare.push(group.buffers);
+    await writer.add(group.packed);
   };
   try {
     for await (const offsets of groups(source, unit, fresh, skip)) {
       const wait = pace.step(offsets[0]);
       if (wait) await wait;
       if (flying.length >= GROUPS) await next();
-      const units = packGroup(source, offsets, to, packing, options);
+      const buffers = spare.pop() ?? new ScanBuffers(GROUP, unit);
+      const group = packGroup(source, target, offsets, buffers, packing, options);
       // Whoever awaits it later sees the failure.
-      units.catch(() => {});
-      flying.push(units);
+      group.catch(() => {});
+      flying.push(group);
     }
     while (flying.length > 0) await next();
     await writer.end();
@@ -102,50 +111,54 @@ async function* groups(source: Disk, unit: number, fresh: boolean, skip: (place:
 
 async function packGroup(
   source: Disk,
+  target: Disk,
   offsets: number[],
-  to: number,
+  buffers: ScanBuffers,
   packing: Packing,
-  { compress, fresh = false }: PackOptions,
-): Promise<Unit[]> {
+  { compress, to = 0, fresh = false }: PackOptions,
+): Promise<Group> {
   const { unit } = packing;
-  const buffers = new ScanBuffers(offsets.length, unit);
-  const requests = new Requests(buffers.memory);
+  const { memory } = buffers;
+  const reads = new Requests(memory);
   for (const [i, at] of offsets.entries()) {
     const inside = Math.min(unit, source.size - at);
-    requests.add(Op.Read, at, inside, i * unit);
+    memory.fill(0, i * unit + inside, (i + 1) * unit);
+    reads.add(Op.Read, at, inside, i * unit);
   }
-  await requests.submit(source);
-  const units = offsets.map(async (at, i): Promise<Unit | undefined> => {
-    const offset = to + at;
-    if (buffers.zeroRun(i * unit, unit, unit) & 1) return fresh ? undefined : { offset };
-    const plain = buffers.memory.subarray(i * unit, (i + 1) * unit);
-    const packed = await compress(plain, packing);
-    return packed.length < unit ? { offset, packed } : { offset, plain };
+  await reads.submit(source);
+  const group: Group = { buffers, packed: [], plain: new Requests(memory) };
+  const units = offsets.map(async (at, i) => {
+    if (buffers.zeroRun(i * unit, unit, unit) & 1) return "zeros";
+    if (buffers.incompressible(i * unit, unit)) return "plain";
+    const bytes = await compress(memory.subarray(i * unit, (i + 1) * unit), packing);
+    if (bytes.length >= unit) return "plain";
+    group.packed.push({ offset: to + at, bytes });
+    return "packed";
   });
-  return (await Promise.all(units)).filter((one) => one !== undefined);
+  const kinds = await Promise.all(units);
+  for (const [i, at] of offsets.entries()) {
+    const length = Math.min(unit, target.size - to - at);
+    if (kinds[i] === "plain") group.plain.add(Op.Write, to + at, length, i * unit);
+    else if (kinds[i] === "zeros" && !fresh) group.plain.add(Op.WriteZeroes, to + at, length, 0);
+  }
+  group.packed.sort((a, b) => a.offset - b.offset);
+  return group;
 }
 
-/** Gathers what is to be written, since compressed clusters are only written while nothing else is. */
+/** Gathers what is compressed, since such clusters are only written while nothing else is. */
 class Writer {
   readonly #target: Disk;
-  #held: Unit[] = [];
+  #held: Packed[] = [];
   #bytes = 0;
 
   constructor(target: Disk) {
     this.#target = target;
   }
 
-  async add(one: Unit): Promise<void> {
-    if (one.packed) {
-      this.#held.push(one);
-      this.#bytes += one.packed.length;
-      if (this.#bytes >= RUN) await this.end();
-      return;
-    }
-    const requests = new Requests(one.plain ?? new Uint8Array(0));
-    const length = Math.min(engineOf(this.#target).image.packing!.unit, this.#target.size - one.offset);
-    requests.add(one.plain ? Op.Write : Op.WriteZeroes, one.offset, length, 0);
-    await requests.submit(this.#target);
+  async add(packed: readonly Packed[]): Promise<void> {
+    this.#held.push(...packed);
+    for (const { bytes } of packed) this.#bytes += bytes.length;
+    if (this.#bytes >= RUN) await this.end();
   }
 
   async end(): Promise<void> {
@@ -159,10 +172,10 @@ class Writer {
 }
 
 /** Writes units until metadata has piled up; returns those that are left. */
-function* writeSome(image: Image, units: Unit[]): Flow<Unit[]> {
-  for (const [i, { offset, packed }] of units.entries()) {
+function* writeSome(image: Image, units: Packed[]): Flow<Packed[]> {
+  for (const [i, { offset, bytes }] of units.entries()) {
     if (i > 0 && image.crowded) return units.slice(i);
-    yield* image.writePacked!(offset, packed!);
+    yield* image.writePacked!(offset, bytes);
   }
   return [];
 }

@@ -3,6 +3,7 @@ import type { Block } from "../../../core/block.ts";
 import type { Passphrase } from "../../../core/secret.ts";
 import { type Disk, openDisk } from "../../../host/block/open.ts";
 import { FileStore } from "../../../host/store/file.ts";
+import { nativeInflate } from "../../../node/decompress.ts";
 import { allowFolders, realOf, sameFolder, writableParent } from "../../../node/gate.ts";
 import { ourFormat } from "./names.ts";
 
@@ -41,6 +42,7 @@ export async function openImage(path: string, options: OpenImageOptions = {}): P
   try {
     return await openDisk(store, {
       readOnly: !write,
+      codecs: { deflate: nativeInflate(async) },
       gate: committing === undefined ? gate : writableParent(gate, committing === true ? undefined : committing),
       ...(format !== undefined && { format: ourFormat(format) }),
       ...(alone && { alone }),

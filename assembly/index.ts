@@ -9,6 +9,7 @@ export { mapResolve } from "./map/resolve";
 export { xenBackComplete, xenBackConsume } from "./ring/blkif";
 export { xenFrontPoll, xenFrontSubmit } from "./ring/blkif-front";
 export { grantMap, grantUnmap } from "./ring/grant";
+export { pvscsiComplete, pvscsiConsume, pvscsiMessage } from "./ring/pvscsi";
 export { virtioBlkComplete, virtioBlkConsume } from "./ring/virtio-blk";
 export { virtioBlkPoll, virtioBlkSubmit } from "./ring/virtio-blk-driver";
 export { incompressible, zeroRun } from "./scan";

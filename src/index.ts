@@ -44,6 +44,14 @@ export type { CdDriveOptions, Tray } from "./host/device/ide/atapi/options.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
 export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";
 export type { IdeState } from "./host/device/ide/save.ts";
+export {
+  attachPvscsi,
+  type PvscsiDevice,
+  type PvscsiDisk,
+  type PvscsiOptions,
+} from "./host/device/pvscsi/attach.ts";
+export type { PvscsiState } from "./host/device/pvscsi/save.ts";
+export type { ScsiDiskOptions } from "./host/device/scsi/disk.ts";
 export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
 export type { VirtioMmioOptions } from "./host/device/virtio/virtio-mmio.ts";
 export type { VirtioPciOptions } from "./host/device/virtio/virtio-pci.ts";

@@ -64,6 +64,7 @@ export const enum SenseKey {
   HardwareError = 4,
   IllegalRequest = 5,
   UnitAttention = 6,
+  DataProtect = 7,
 }
 
 /** SPC-3, ASC and ASCQ assignments, and those of MMC-6: additional sense code in the high byte, its qualifier in the low one. */

@@ -4,6 +4,8 @@ export { AtapiDrive, type PacketOutcome, type PacketSense } from "./atapi.ts";
 export { type BlkfrontOptions, connectBlkfront } from "./blkfront.ts";
 export { BlockLayer } from "./block-layer.ts";
 export type { BlockDriver } from "./driver.ts";
+export { type PvscsiProbe, probePvscsi } from "./pvscsi.ts";
+export type { ScsiDiskDriver } from "./scsi-disk.ts";
 export {
   probeVirtioBlk,
   type VirtioBlkDriver,

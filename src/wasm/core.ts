@@ -33,6 +33,12 @@ export interface CoreExports {
   virtioBlkSubmit(ctx: number, count: number): number;
   /** Driver half: takes what was used; how many, or VqPoll.Broken. */
   virtioBlkPoll(ctx: number): number;
+  /** Produced requests → command records; PvscsiAnswer. See assembly/ring/pvscsi.ts. */
+  pvscsiConsume(ctx: number): number;
+  /** Writes `count` completions; PvscsiAnswer. */
+  pvscsiComplete(ctx: number, count: number): number;
+  /** A PvscsiMessageType about a target; PvscsiAnswer. */
+  pvscsiMessage(ctx: number, type: number, target: number): number;
   /** Length of the run of zeros, or of units that are none, at a linear address; plus 1 for zeros. See assembly/scan.ts. */
   zeroRun(at: number, length: number, unit: number): number;
   /** 1 when compression would gain next to nothing. See assembly/scan.ts. */

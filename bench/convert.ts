@@ -18,7 +18,8 @@ export interface Conversion {
 }
 
 const CLI = "dist/src/cli/main.js";
-const JOBS: [from: string, to: string, options?: string[]][] = [
+type Job = [from: string, to: string, options?: string[]];
+const JOBS: Job[] = [
   ["raw", "raw"],
   ["raw", "qcow2"],
   ["qcow2", "raw"],
@@ -26,13 +27,17 @@ const JOBS: [from: string, to: string, options?: string[]][] = [
   ["qcow2", "vpc"],
   ["vhdx", "qcow2"],
 ];
+/** qemu-img with all it has: 16 at a time, in any order. */
+const PACKED: Job[] = [
+  ["raw", "qcow2", ["-c", "-m", "16", "-W"]],
+  ["raw", "qcow2", ["-c", "-m", "16", "-W", "-o", "compression_type=zstd"]],
+  ["zlib.qcow2", "raw"],
+  ["zstd.qcow2", "raw"],
+];
 
 /** @param place where the files go: 10 GB, or 2 when quick @throws Error when qemu-img is missing, or finds what we made different */
 export async function convertBenches(quick: boolean, place = tmpdir()): Promise<Conversion[]> {
-  const folder = mkdtempSync(join(place, "paravane-bench-"));
-  try {
-    const source = (format: string) => join(folder, `source.${format}`);
-    mixedFile(source("raw"), quick ? 2 ** 28 : 2 ** 31);
+  return inFolder(quick, place, async (folder, source) => {
     for (const format of ["qcow2", "vpc", "vhdx"]) {
       const exact = format === "vpc" ? ["-o", "force_size=on"] : [];
       execFileSync("qemu-img", ["convert", "-f", "raw", "-O", format, ...exact, source("raw"), source(format)]);
@@ -44,6 +49,32 @@ export async function convertBenches(quick: boolean, place = tmpdir()): Promise<
     mixedFile(source("raw"), 2 ** 12);
     results.push({ ...(await convert(folder, source, ["raw", "raw"], 9)), name: "4 KiB, raw → raw" });
     return results;
+  });
+}
+
+/** The same for compressed images, written and read. */
+export async function packedBenches(quick: boolean, place = tmpdir()): Promise<Conversion[]> {
+  return inFolder(quick, place, async (folder, source) => {
+    for (const codec of ["zlib", "zstd"]) {
+      const args = ["-c", "-m", "16", "-W", "-O", "qcow2", "-o", `compression_type=${codec}`];
+      execFileSync("qemu-img", ["convert", ...args, source("raw"), source(`${codec}.qcow2`)]);
+    }
+    const results: Conversion[] = [];
+    for (const job of PACKED) results.push(await convert(folder, source, job, quick ? 2 : 5));
+    return results;
+  });
+}
+
+async function inFolder<T>(
+  quick: boolean,
+  place: string,
+  work: (folder: string, source: (format: string) => string) => Promise<T>,
+): Promise<T> {
+  const folder = mkdtempSync(join(place, "paravane-bench-"));
+  try {
+    const source = (format: string) => join(folder, `source.${format}`);
+    mixedFile(source("raw"), quick ? 2 ** 28 : 2 ** 31);
+    return await work(folder, source);
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -52,12 +83,13 @@ export async function convertBenches(quick: boolean, place = tmpdir()): Promise<
 async function convert(
   folder: string,
   source: (format: string) => string,
-  [from, to]: (typeof JOBS)[number],
+  [from, to, options = []]: Job,
   rounds: number,
 ): Promise<Conversion> {
   const target = join(folder, "target");
   const exact = to === "vpc" ? ["-o", "force_size=on"] : [];
-  const args = ["convert", "-f", from, "-O", to, ...exact, source(from), target];
+  const format = from.split(".").at(-1)!;
+  const args = ["convert", "-f", format, "-O", to, ...exact, ...options, source(from), target];
   const commands: Record<string, [string, ...string[]]> = {
     "qemu-img": ["qemu-img", ...args],
     paravane: [process.execPath, CLI, "img", ...args],
@@ -79,13 +111,14 @@ async function convert(
         times[name] = [...(times[name] ?? []), spent.seconds];
         if (name === "paravane") peak = Math.max(peak, spent.peak);
       } else if (name === "paravane") {
-        execFileSync("qemu-img", ["compare", "-f", to, "-F", from, target, source(from)]);
+        execFileSync("qemu-img", ["compare", "-f", to, "-F", format, target, source(from)]);
       }
     }
   }
   const ratios = times.paravane.map((time, i) => time / times["qemu-img"][i]).sort((a, b) => a - b);
   const seconds = Object.fromEntries(Object.entries(times).map(([name, list]) => [name, median(list)]));
-  return { name: `${from} → ${to}`, seconds, ratio: [median(ratios), ratios[0], ratios[rounds - 1]], peak };
+  const codec = /zstd/.test(options.join()) ? " (zstd)" : options.includes("-c") ? " (zlib)" : "";
+  return { name: `${from} → ${to}${codec}`, seconds, ratio: [median(ratios), ratios[0], ratios[rounds - 1]], peak };
 }
 
 /** Runs it to its end: seconds, and MiB of memory at the most. @throws Error when it fails */

@@ -4,10 +4,11 @@ import { cpus } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { Bench } from "./bench.ts";
-import { convertBenches, convertTable } from "./convert.ts";
+import { convertBenches, convertTable, packedBenches } from "./convert.ts";
 import { formatBenches, formatTable } from "./formats.ts";
 import { compare, type Result } from "./harness.ts";
 import { ideBenches } from "./ide.ts";
+import { largeBenches, largeTable } from "./large.ts";
 import { mapBenches } from "./map.ts";
 import { modelBenches } from "./models.ts";
 import { virtqueueBenches } from "./ring-virtqueue.ts";
@@ -15,11 +16,12 @@ import { xenBenches } from "./ring-xen.ts";
 import { coreTable, modelTable } from "./tables.ts";
 
 const USAGE = `npm run bench -- [options] [word…]     benches whose name contains every word given; "models" is one,
-                                       "formats" another; "convert" (against qemu-img, minutes) only when named
+                                       "formats" another; only when named: "large" (disks of terabytes),
+                                       "convert" and "compress" (against qemu-img, minutes)
 
   --quick       fewer rounds
   --json FILE   where the figures go (default build/bench.json)
-  --in FOLDER   where convert's files go (default: the system's for temporary files); one in memory, such as
+  --in FOLDER   where the files of the last four go (default: the system's for temporary files); one in memory, such as
                 /dev/shm, leaves the disk's own moods out
   --help`;
 
@@ -73,15 +75,26 @@ if (values.help) {
     ? await formatBenches(values.quick, values.in)
     : [];
   if (formats.length > 0) console.log(`\n${formatTable(formats)}`);
-  const convert = positionals.join() === "convert" ? await convertBenches(values.quick, values.in) : [];
+  const named = positionals.join();
+  const large = named === "large" ? await largeBenches(values.quick, values.in) : [];
+  if (large.length > 0) console.log(`\n${largeTable(large)}`);
+  const convert =
+    named === "convert"
+      ? await convertBenches(values.quick, values.in)
+      : named === "compress"
+        ? await packedBenches(values.quick, values.in)
+        : [];
   if (convert.length > 0) console.log(`\n${convertTable(convert)}`);
-  if (cores.length + models.length + formats.length + convert.length === 0) {
+  if (cores.length + models.length + formats.length + large.length + convert.length === 0) {
     process.stderr.write(
-      `No bench is named so. There are: models, formats, convert, ${benches.map(({ name }) => name).join("; ")}\n`,
+      `No bench is named so. There are: models, formats, large, convert, compress, ${benches.map(({ name }) => name).join("; ")}\n`,
     );
     process.exit(2);
   }
   const machine = { node: process.version, cpu: cpus()[0]?.model ?? "unknown", cores: cpus().length };
-  writeFileSync(values.json, `${JSON.stringify({ machine, rounds, cores, models, formats, convert }, null, 2)}\n`);
+  writeFileSync(
+    values.json,
+    `${JSON.stringify({ machine, rounds, cores, models, formats, large, convert }, null, 2)}\n`,
+  );
   console.log(`\n${values.json}: the figures`);
 }

@@ -1,33 +1,153 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, beforeAll, expect } from "vitest";
-import { openFile } from "../../src/node.ts";
+import { copyDisk, createFile, openFile } from "../../src/node.ts";
 import { type GuestKit, guestKit, KIT_TOOLS } from "../guest/kit/kit.ts";
+import { buildDist, paravane } from "../support/dist.ts";
 import { Guest, guestTest } from "../support/guest.ts";
 import { found } from "../support/peers.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "paravane-guest-"));
+const at = (name: string) => join(folder, name);
+const run = promisify(execFile);
 let kit: GuestKit;
-beforeAll(() => {
+beforeAll(async () => {
   if (KIT_TOOLS.every(([tool]) => found(tool))) kit = guestKit();
+  await buildDist();
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
-guestTest("firmware, boot loader, kernel, ext4 root and login from a qcow2 on our IDE controller", async () => {
-  const path = join(folder, "root.qcow2");
-  execFileSync("qemu-img", ["convert", "-O", "qcow2", kit.disk, path]);
-  const disk = await openFile(path);
-  const guest = new Guest({ ide: [[disk]] });
-  await guest.login();
-  const log = await guest.run("dmesg");
-  expect(await guest.run("cat /sys/class/ata_device/dev1.0/xfer_mode")).toBe("XFER_UDMA_2\n");
-  expect(log).not.toMatch(/exception|soft reset|failed command|I\/O error/);
-  await guest.powerOff();
-  await guest.stop();
-  await disk.close();
-  execFileSync("qemu-img", ["check", "-q", path]);
-  execFileSync("qemu-img", ["convert", "-O", "raw", path, join(folder, "root.raw")]);
-  execFileSync("e2fsck", ["-fn", `${join(folder, "root.raw")}?offset=1048576`], { stdio: "pipe" });
+/** What libata says when something went wrong, and the kernel when data did. */
+const ABOUT_DISKS = /\] (ata\d|sd |scsi|EXT4|JBD2|blk|Buffer|irq )/;
+const TROUBLE = /exception|reset|failed command|error|timeout|lost|corrupt|nobody cared/i;
+
+/** The file system at that byte is in order, by e2fsck's account. */
+async function checkExt(path: string, offset: number): Promise<void> {
+  await run("e2fsck", ["-fn", `${path}?offset=${offset}`]);
+}
+
+async function toRaw(path: string): Promise<string> {
+  const raw = `${path}.raw`;
+  expect(await paravane(["img", "convert", "-O", "raw", path, raw])).toMatchObject({ code: 0 });
+  return raw;
+}
+
+guestTest(
+  "firmware, boot loader, kernel, ext4 root and login from a qcow2; mkfs, a checked copy and power-off",
+  async () => {
+    execFileSync("qemu-img", ["convert", "-O", "qcow2", kit.disk, at("root.qcow2")]);
+    const root = await openFile(at("root.qcow2"));
+    const data = await createFile(at("data.qcow2"), { format: "qcow2", size: 600 << 20 });
+    const guest = new Guest({ ide: [[root, data]] });
+    await guest.login();
+    expect(await guest.run("cat /sys/class/ata_device/dev1.?/xfer_mode")).toBe("XFER_UDMA_2\nXFER_UDMA_2\n");
+    // Linux probes disks at the same time, and names them as they come.
+    const device = (await guest.run("[ -b /dev/sda1 ] && echo /dev/sdb || echo /dev/sda")).trim();
+    await guest.run(`mkfs.ext4 -q ${device} && mount ${device} /mnt`);
+    // 200 MB that no two blocks of are alike, and cheap for an emulated processor to make and to sum.
+    await guest.run(
+      "seq 1 24 | while read n; do (echo $n; cat /boot/vmlinuz; echo $n; cat /boot/initrd); done > /mnt/one",
+      300,
+    );
+    expect(Number(await guest.run("stat -c %s /mnt/one"))).toBeGreaterThan(180e6);
+    await guest.run("cp /mnt/one /mnt/two && sync && echo 3 > /proc/sys/vm/drop_caches", 300);
+    await guest.run("cmp /mnt/one /mnt/two && tail -c 20000000 /mnt/two > /root/tail && sync", 300);
+    const sum = (await guest.run("md5sum < /root/tail")).slice(0, 32);
+    const log = (await guest.run("dmesg")).split("\n");
+    expect(log.filter((line) => ABOUT_DISKS.test(line) && TROUBLE.test(line))).toEqual([]);
+    await guest.powerOff();
+    await guest.stop();
+    await root.close();
+    await data.close();
+    for (const name of ["root.qcow2", "data.qcow2"]) await run("qemu-img", ["check", "-q", at(name)]);
+    await checkExt(await toRaw(at("data.qcow2")), 0);
+    const raw = await toRaw(at("root.qcow2"));
+    await checkExt(raw, 1 << 20);
+    const read = execFileSync("debugfs", ["-R", "cat /root/tail", `${raw}?offset=${1 << 20}`], {
+      maxBuffer: 64 << 20,
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    expect(execFileSync("md5sum", { input: read, encoding: "utf8" }).slice(0, 32)).toBe(sum);
+  },
+);
+
+const SCRIPT = `expect "KIT: GRUB" 120
+expect "login: " 400
+send "root\\n"
+expect "guest# "
+send "echo differencing > /root/note; sync\\n"
+expect "guest# "
+send "poweroff\\n"
+expect "System halted" 200
+`;
+
+guestTest("paravane boot: the same from a differencing VHD, which QEMU boots when it has been flattened", async () => {
+  const source = await openFile(kit.disk, { format: "raw", readOnly: true });
+  const base = await createFile(at("base.vhd"), { format: "vhd", size: source.size });
+  await copyDisk(source, base);
+  await source.close();
+  await base.close();
+  expect(await paravane(["img", "create", "-f", "vhd", "-b", "base.vhd", "-F", "vhd", at("child.vhd")])).toMatchObject({
+    code: 0,
+  });
+  const before = readFileSync(at("base.vhd"));
+  writeFileSync(at("script"), SCRIPT);
+  const ended = await paravane(["boot", "--stats", "--script", at("script"), at("child.vhd")]);
+  expect(ended).toMatchObject({ code: 0, stderr: expect.stringMatching(/read [\d.]+ MiB in \d+ requests/) });
+  expect(readFileSync(at("base.vhd")).equals(before)).toBe(true);
+  const raw = await toRaw(at("child.vhd"));
+  await checkExt(raw, 1 << 20);
+  expect(await bootInQemu(raw)).toMatch(/\ndifferencing\r?\n/);
+});
+
+/**
+ * QEMU's own PC with the disk: what it says on its serial line until it has halted. The kernel may say something behind any
+ * prompt, so prompts are looked for from the one before on, not at the end of what came.
+ */
+async function bootInQemu(path: string): Promise<string> {
+  const options = ["-machine", "pc,accel=tcg", "-m", "256", "-display", "none", "-serial", "stdio", "-net", "none"];
+  const child = spawn("qemu-system-i386", [...options, "-drive", `file=${path},format=raw,if=ide`, "-no-reboot"]);
+  const steps = [
+    ["login: ", "root\n"],
+    ["guest# ", "cat /root/note; poweroff\n"],
+    [/reboot: (System halted|Power down)/, null],
+  ] as const;
+  let output = "";
+  let step = 0;
+  let from = 0;
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => child.kill("SIGKILL"), 200_000);
+    child.stdout.on("data", (bytes: Buffer) => {
+      output += bytes.toString("latin1");
+      for (; step < steps.length; step++) {
+        const [prompt, answer] = steps[step];
+        const at = output.slice(from).search(prompt);
+        if (at < 0) return;
+        from += at + 1;
+        if (answer) child.stdin.write(answer);
+        else child.kill("SIGKILL");
+      }
+    });
+    child.on("error", reject);
+    child.on("close", () => {
+      clearTimeout(timer);
+      if (step === steps.length) resolve(output);
+      else reject(new Error(`QEMU's guest did not get past step ${step}; its last words: ${output.slice(-1000)}`));
+    });
+  });
+}
+
+const CD_SCRIPT = `expect "KIT: CD is El Torito" 400
+expect "/ # "
+eject
+`;
+
+guestTest("an El Torito CD boots from our drive and is mounted; locked, it is not given away", async () => {
+  writeFileSync(at("cd-script"), CD_SCRIPT);
+  const locked = await paravane(["boot", "--script", at("cd-script"), "--cdrom", kit.cd]);
+  expect(locked).toMatchObject({ code: 1, stdout: expect.stringContaining("ISOLINUX") });
+  expect(locked.stderr).toMatch(/cd-script:3: .*locked/);
 });

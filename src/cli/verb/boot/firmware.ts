@@ -1,0 +1,40 @@
+import { existsSync, readFileSync } from "node:fs";
+import { ParavaneError } from "../../../core/error.ts";
+
+/** Where distributions keep SeaBIOS; Debian and Ubuntu first, then Fedora and Arch. */
+const FOLDERS = ["/usr/share/seabios", "/usr/share/qemu", "/usr/share/seavgabios"];
+
+export interface Firmware {
+  bios: ArrayBuffer;
+  vga: ArrayBuffer;
+}
+
+/** The firmware's images: those named, or SeaBIOS. @throws ParavaneError NOT_FOUND that says where to get one */
+export function firmware(bios: string | undefined, vga: string | undefined): Firmware {
+  return { bios: imageOf("bios", bios, "bios.bin"), vga: imageOf("vga-bios", vga, "vgabios-stdvga.bin") };
+}
+
+function imageOf(option: string, named: string | undefined, usual: string): ArrayBuffer {
+  const path = named ?? FOLDERS.map((folder) => `${folder}/${usual}`).find(existsSync);
+  if (path !== undefined) return readWhole(path);
+  throw new ParavaneError(
+    "NOT_FOUND",
+    `a PC does not start without its firmware, and there is no ${usual} here`,
+    {},
+    {
+      hint: `Install SeaBIOS (on Debian and Ubuntu: apt install seabios), or name a file with --${option}`,
+    },
+  );
+}
+
+/** @throws ParavaneError NOT_FOUND, IO */
+export function readWhole(path: string): ArrayBuffer {
+  try {
+    const bytes = readFileSync(path);
+    return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length) as ArrayBuffer;
+  } catch (cause) {
+    const { code, message } = cause as NodeJS.ErrnoException;
+    const missing = code === "ENOENT";
+    throw new ParavaneError(missing ? "NOT_FOUND" : "IO", missing ? `there is no ${path}` : message, {}, { cause });
+  }
+}

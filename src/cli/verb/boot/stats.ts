@@ -1,0 +1,48 @@
+import { type Block, type BlockRequest, Op } from "../../../core/block.ts";
+import type { Later } from "../../../core/flow.ts";
+
+/** A block that counts what is asked of it. */
+export class Counted implements Block {
+  readonly #block: Block;
+  readonly requests = [0, 0, 0, 0, 0];
+  readonly bytes = [0, 0, 0, 0, 0];
+
+  constructor(block: Block) {
+    this.#block = block;
+  }
+
+  get size(): number {
+    return this.#block.size;
+  }
+  get sectorSize(): number {
+    return this.#block.sectorSize;
+  }
+  get readOnly(): boolean {
+    return this.#block.readOnly;
+  }
+  get copied(): number {
+    return this.#block.copied;
+  }
+
+  submit(batch: readonly BlockRequest[]): Later<void> {
+    for (const { op, length } of batch) {
+      this.requests[op]++;
+      this.bytes[op] += length;
+    }
+    return this.#block.submit(batch);
+  }
+
+  close(): Later<void> {
+    return this.#block.close();
+  }
+
+  /** One line for a person. */
+  describe(name: string): string {
+    const part = (op: Op, verb: string) => `${verb} ${mebibytes(this.bytes[op])} in ${this.requests[op]} requests`;
+    return `${name}: ${part(Op.Read, "read")}, ${part(Op.Write, "wrote")}, ${this.requests[Op.Flush]} flushes`;
+  }
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+}

@@ -363,8 +363,11 @@ export interface Format {
   probe(head: Uint8Array, tail: Uint8Array): number;
   /** @throws ParavaneError CORRUPT, UNSUPPORTED, naming the structure and its offset */
   open(store: Store, options: OpenOptions): Flow<Image>;
-  /** Writes an empty image to an empty store. @throws ParavaneError INVALID */
-  create(store: Store, options: CreateOptions): Flow<void>;
+  /**
+   * Writes an empty image to an empty store. Absent for formats that are only read: none is made, and none is opened for
+   * writing. @throws ParavaneError INVALID
+   */
+  create?(store: Store, options: CreateOptions): Flow<void>;
   /** For a new image with these options. @throws ParavaneError INVALID */
   measure?(options: CreateOptions): Measure;
   /** Follows every reference; reads only. @throws ParavaneError as opening does, when there is nothing to go by */

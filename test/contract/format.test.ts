@@ -19,7 +19,7 @@ interface FormatCase {
   unlocking?: Unlocking;
 }
 
-/** Every way to make an image. A new format joins the suite by being listed here. */
+/** Every way to make an image. A new format joins the suite by being listed here; those that are only read, in read-only.test.ts. */
 const CASES: FormatCase[] = [
   { name: "raw", format: "raw", options: {} },
   { name: "vhd, dynamic", format: "vhd", options: {} },
@@ -42,7 +42,8 @@ const CASES: FormatCase[] = [
 ];
 
 test("every format is in this suite", () => {
-  expect(FORMATS.map(({ name }) => name).filter((name) => !CASES.some(({ format }) => format === name))).toEqual([]);
+  const made = FORMATS.filter(({ create }) => create).map(({ name }) => name);
+  expect(made.filter((name) => !CASES.some(({ format }) => format === name))).toEqual([]);
 });
 
 const code = (promise: Promise<unknown>) =>

@@ -98,9 +98,22 @@ export function formatNamed(name: string): Format {
   throw new ParavaneError("INVALID", `there is no disk format "${name}"`, {}, { hint: `Known: ${known}` });
 }
 
-function* create(store: Store, format: Format, options: CreateOptions, backing?: Block): Flow<ImageDisk> {
+/**
+ * Writes an empty image into an empty store, durably.
+ * @throws ParavaneError UNSUPPORTED (images of the format are only read), INVALID, NO_SPACE
+ */
+export function* createEmpty(store: Store, format: Format, options: CreateOptions): Flow {
+  if (!format.create) throw onlyRead("UNSUPPORTED", format, store, "Make an image of another format, such as qcow2");
   yield* format.create(store, options);
   yield* wait(store.flush());
+}
+
+function onlyRead(code: "UNSUPPORTED" | "READ_ONLY", { name }: Format, store: Store, hint: string): ParavaneError {
+  return new ParavaneError(code, `${name} images are only read`, { file: store.name, format: name }, { hint });
+}
+
+function* create(store: Store, format: Format, options: CreateOptions, backing?: Block): Flow<ImageDisk> {
+  yield* createEmpty(store, format, options);
   const { openFile } = options as CreateDiskOptions;
   const image = yield* format.open(store, { ...unlockingOf(options as Unlocking), ...(openFile && { openFile }) });
   checkParent(image, store, backing, () => {});
@@ -119,6 +132,10 @@ function* open(chain: Chain, name: string | undefined, options: ChainOptions): F
   const { store } = chain;
   const format = name === undefined ? yield* probed(store, options) : formatNamed(name);
   const { backing: given, alone = false, ...rest } = options;
+  if (!format.create && !options.readOnly) {
+    const hint = `Open it read-only, or convert it first: paravane img convert -O qcow2 ${store.name} NEW.qcow2`;
+    throw onlyRead("READ_ONLY", format, store, hint);
+  }
   const onWarning = options.onWarning ?? (() => {});
   const openFile = options.openFile ?? ((file: string, readOnly: boolean) => run(chain.data(file, readOnly)));
   const image = yield* format.open(store, { ...rest, openFile });

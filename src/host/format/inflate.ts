@@ -138,10 +138,53 @@ class Bits {
 
 /** Exactly `size` bytes out of raw DEFLATE data; what follows them is left alone. @throws RangeError when it is damaged */
 export function inflate(packed: Uint8Array, size: number): Uint8Array {
-  const output = new Uint8Array(size);
+  return decode(new Bits(packed), packed, size, false);
+}
+
+/**
+ * Exactly `size` bytes out of zlib data (RFC 1950), which must end with them and have the right checksum; what follows is left
+ * alone. @throws RangeError when it is damaged
+ */
+export function unzlib(packed: Uint8Array, size: number): Uint8Array {
+  const [method, flags] = packed;
+  if (packed.length < 6) throw new RangeError("the data ends too early");
+  if ((method & 15) !== 8 || method >> 4 > 7 || ((method << 8) | flags) % 31 !== 0) {
+    throw new RangeError("there is no zlib header");
+  }
+  if (flags & 32) throw new RangeError("it needs a dictionary");
   const bits = new Bits(packed);
+  bits.seek(2);
+  const output = decode(bits, packed, size, true);
+  const end = bits.align();
+  if (end + 4 > packed.length) throw new RangeError("the checksum is not there");
+  if (new DataView(packed.buffer, packed.byteOffset).getUint32(end) !== adler32(output)) {
+    throw new RangeError("the checksum is wrong");
+  }
+  return output;
+}
+
+/** RFC 1950, 8.2. */
+function adler32(bytes: Uint8Array): number {
+  let low = 1;
+  let high = 0;
+  for (let at = 0; at < bytes.length; ) {
+    // As many as keep the sums in 32 bits.
+    const end = Math.min(bytes.length, at + 3800);
+    for (; at < end; at++) {
+      low += bytes[at];
+      high += low;
+    }
+    low %= 65521;
+    high %= 65521;
+  }
+  return ((high << 16) | low) >>> 0;
+}
+
+/** @param toEnd the data has to end with the last byte; else it is not looked at any further */
+function decode(bits: Bits, packed: Uint8Array, size: number, toEnd: boolean): Uint8Array {
+  const output = new Uint8Array(size);
   let at = 0;
-  for (let last = 0; last === 0 && at < size; ) {
+  for (let last = 0; last === 0 && (toEnd || at < size); ) {
     last = bits.take(1);
     const type = bits.take(2);
     if (type === 0) {
@@ -151,18 +194,21 @@ export function inflate(packed: Uint8Array, size: number): Uint8Array {
       if (length !== (~(packed[start + 2] | (packed[start + 3] << 8)) & 0xffff)) {
         throw new RangeError("a stored block's length is wrong");
       }
+      if (toEnd && length > size - at) throw tooMuch(size);
       const count = Math.min(length, size - at);
       if (start + 4 + count > packed.length) throw new RangeError("the data ends too early");
       output.set(packed.subarray(start + 4, start + 4 + count), at);
       at += count;
       bits.seek(start + 4 + length);
-    } else if (type === 1) at = block(bits, fixedCodes(), output, at);
-    else if (type === 2) at = block(bits, readCodes(bits), output, at);
+    } else if (type === 1) at = block(bits, fixedCodes(), output, at, toEnd);
+    else if (type === 2) at = block(bits, readCodes(bits), output, at, toEnd);
     else throw new RangeError("a block has type 3, which there is not");
   }
   if (at < size) throw new RangeError(`the data ends after ${at} bytes of ${size}`);
   return output;
 }
+
+const tooMuch = (size: number) => new RangeError(`there are more than ${size} bytes`);
 
 function readCodes(bits: Bits): { literals: Code; distances: Code } {
   const literals = bits.take(5) + 257;
@@ -190,11 +236,18 @@ function readCodes(bits: Bits): { literals: Code; distances: Code } {
 }
 
 /** Decodes one block, as far as there is room; returns where the output has got. */
-function block(bits: Bits, codes: { literals: Code; distances: Code }, output: Uint8Array, at: number): number {
+function block(
+  bits: Bits,
+  codes: { literals: Code; distances: Code },
+  output: Uint8Array,
+  at: number,
+  toEnd: boolean,
+): number {
   const size = output.length;
-  while (at < size) {
+  while (toEnd || at < size) {
     const symbol = bits.symbol(codes.literals);
     if (symbol < 256) {
+      if (at === size) throw tooMuch(size);
       output[at++] = symbol;
       continue;
     }
@@ -206,6 +259,7 @@ function block(bits: Bits, codes: { literals: Code; distances: Code }, output: U
     if (away > 29) throw new RangeError(`there is no distance code ${away}`);
     const distance = DISTANCE_BASE[away] + bits.take(DISTANCE_EXTRA[away]);
     if (distance > at) throw new RangeError("a distance reaches before the start");
+    if (toEnd && at + length > size) throw tooMuch(size);
     const end = Math.min(size, at + length);
     if (distance >= end - at) {
       output.copyWithin(at, at - distance, end - distance);

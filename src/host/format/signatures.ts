@@ -2,16 +2,10 @@
 import { FORMATS } from "./index.ts";
 import { raw } from "./raw.ts";
 
-/** First bytes of images that are not opened here. Names are those of `qemu-img -f`. */
+/** First bytes of images that are not opened here. */
 const FOREIGN: readonly { format: string; at: number; bytes: string }[] = [
-  { format: "qed", at: 0, bytes: "QED\0" },
-  { format: "qcow", at: 0, bytes: "QFI\xfb\0\0\0\x01" },
-  { format: "bochs", at: 0, bytes: "Bochs Virtual HD Image\0" },
-  {
-    format: "cloop",
-    at: 0,
-    bytes: "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n",
-  },
+  // hdiutil -encryption; the older kind has its header at the end.
+  { format: "encrypted dmg", at: 0, bytes: "encrcdsa" },
 ];
 
 /** The format, not supported here, that an image with this first sector has; undefined when none is known. */

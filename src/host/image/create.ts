@@ -1,8 +1,7 @@
 import { ParavaneError } from "../../core/error.ts";
-import { type Flow, wait } from "../../core/flow.ts";
-import type { CreateOptions, Format } from "../../core/format.ts";
+import type { CreateOptions } from "../../core/format.ts";
 import type { Store } from "../../core/store.ts";
-import { drive, formatNamed } from "../block/open.ts";
+import { createEmpty, drive, formatNamed } from "../block/open.ts";
 
 export interface CreateImageOptions extends CreateOptions {
   format: string;
@@ -16,10 +15,5 @@ export interface CreateImageOptions extends CreateOptions {
 export function createImage(store: Store, options: CreateImageOptions): Promise<void> {
   const { format, signal, ...rest } = options;
   if (store.size > 0) throw new ParavaneError("EXISTS", `${store.name} is not empty`, { file: store.name });
-  return drive(create(store, formatNamed(format), rest), signal);
-}
-
-function* create(store: Store, format: Format, options: CreateOptions): Flow {
-  yield* format.create(store, options);
-  yield* wait(store.flush());
+  return drive(createEmpty(store, formatNamed(format), rest), signal);
 }

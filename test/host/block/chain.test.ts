@@ -164,7 +164,7 @@ test("a data file goes through the gate too, and is not the image itself", async
   const store = shelf.add("top.qcow2");
   const data = shelf.add("top.data");
   const openFile = () => data;
-  await run(qcow2.create(store, { size: MiB, dataFile: "top.data" }));
+  await run(qcow2.create!(store, { size: MiB, dataFile: "top.data" }));
   await (await openDisk(store, { openFile })).close();
   const disk = await openDisk(store, { gate: shelf });
   await writeBytes(disk, 0, new Uint8Array(512).fill(9));

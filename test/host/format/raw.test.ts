@@ -37,6 +37,9 @@ const HEADS: [string, Uint8Array][] = [
   ["qed", sector("QED\0")],
   ["luks", sector("LUKS\xba\xbe\0\x01")],
   ["qcow", sector("QFI\xfb\0\0\0\x01")],
+  ["bochs", sector("Bochs Virtual HD Image\0")],
+  ["cloop", sector("#!/bin/sh\n#V2.0 Format\n")],
+  ["encrypted dmg", sector("encrcdsa\0\0\0\x02")],
 ];
 
 describe("a raw disk whose format was guessed", () => {

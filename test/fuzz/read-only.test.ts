@@ -1,0 +1,131 @@
+import { FORMATS } from "../../src/host/format/index.ts";
+import { KeptStore } from "../support/disks.ts";
+import type { Pick } from "../support/fuzz-disk.ts";
+import { damaged, fuzzImages } from "../support/fuzz-images.ts";
+import { dmgImage, dmgParts, mixed, qcow1Image, qedImage, READ_ONLY } from "../support/read-only.ts";
+
+const CONTENT = mixed(1 << 20);
+const VALUES = [
+  0,
+  1,
+  2,
+  3,
+  8,
+  11,
+  32,
+  255,
+  511,
+  512,
+  513,
+  4096,
+  65536,
+  2 ** 20,
+  2 ** 28,
+  2 ** 31 - 1,
+  2 ** 31,
+  2 ** 32 - 1,
+];
+
+/** Where the tables are: bytes from, to, and of an entry. */
+interface Spots {
+  header: [from: number, to: number];
+  tables: [from: number, to: number][];
+  reached: string[];
+}
+
+const SPOTS: Record<string, Spots> = {
+  qed: {
+    header: [0, 64],
+    tables: [
+      [4096, 4104],
+      [12288, 14336],
+    ],
+    reached: ["refused: CORRUPT header", "refused: UNSUPPORTED header", "check: done"],
+  },
+  qcow: {
+    header: [0, 48],
+    tables: [
+      [48, 56],
+      [4096, 6144],
+    ],
+    reached: ["refused: CORRUPT header", "refused: UNSUPPORTED header", "check: done"],
+  },
+  bochs: {
+    header: [0, 96],
+    tables: [
+      [512, 640],
+      [640, 1160],
+    ],
+    reached: ["refused: CORRUPT header", "refused: UNSUPPORTED header", "check: done"],
+  },
+  cloop: { header: [0, 136], tables: [[136, 400]], reached: ["refused: CORRUPT header", "check: done"] },
+};
+
+function poke(bytes: Uint8Array, view: DataView, pick: Pick, [from, to]: [number, number]): void {
+  const value = pick(3) === 0 ? pick(2 ** 32) : pick(2) === 0 ? pick(300) : VALUES[pick(VALUES.length)];
+  const at = from + pick((to - from) / 4) * 4;
+  if (pick(8) === 0) bytes[at] ^= 1 << pick(8);
+  else view.setUint32(at, value, pick(2) === 0);
+}
+
+const CHILDREN: Record<string, (content: Uint8Array, options: { parent: string }) => Uint8Array> = {
+  qed: qedImage,
+  qcow: qcow1Image,
+};
+
+for (const [name, { header, tables, reached }] of Object.entries(SPOTS)) {
+  const images = [READ_ONLY[name](CONTENT)];
+  const parent = new KeptStore(CONTENT.slice(0, 700_416));
+  const child = CHILDREN[name]?.(CONTENT, { parent: "p" });
+  fuzzImages({
+    title: `${name} images`,
+    format: FORMATS.find((format) => format.name === name)!,
+    runs: name === "cloop" ? 300 : 600,
+    make(pick, run) {
+      const over = child && run % 4 === 1;
+      const bytes = damaged(pick, over ? child : images[0], (copy, view) => {
+        const what = pick(10);
+        if (what < 3) poke(copy, view, pick, header);
+        else if (what < 8) poke(copy, view, pick, tables[pick(tables.length)]);
+        else copy[pick(copy.length)] ^= 1 << pick(8);
+      });
+      return { bytes, parent: over ? parent : undefined };
+    },
+    reached: ["opened", "Read: Ok", "Read: Media", ...reached],
+  });
+}
+
+const PARTS = dmgParts(CONTENT);
+const DMGS = [1, 3].flatMap((tables) => [false, true].map((fork) => ({ tables, fork })));
+
+fuzzImages({
+  title: "dmg images",
+  format: FORMATS.find(({ name }) => name === "dmg")!,
+  runs: 500,
+  make(pick) {
+    const parts = PARTS.map((part) => ({ ...part }));
+    // The tables are behind base64, so they are damaged before they are packed into the image.
+    if (pick(2) === 0) {
+      const part = parts[pick(parts.length)];
+      const what = pick(4);
+      if (what === 0) part.method = [0, 1, 2, 3, 0x80000004, 0x80000006, 0x80000007, 0x80000008, 0x7ffffffe][pick(9)];
+      else if (what === 1) part.size = [0, 512, 2 ** 26, 2 ** 27, 2 ** 40, 2 ** 52][pick(6)];
+      else if (what === 2 && part.packed) part.packed = part.packed.subarray(0, pick(part.packed.length));
+      else parts.splice(pick(parts.length), 1);
+    }
+    const image = dmgImage(parts, DMGS[pick(DMGS.length)]);
+    if (pick(4) === 0) return { bytes: image };
+    const bytes = damaged(pick, image, (copy, view) => {
+      const what = pick(10);
+      if (what < 4) poke(copy, view, pick, [copy.length - 512, copy.length]);
+      else if (what < 7) copy[copy.length - 513 - pick(4096)] = pick(256);
+      else copy[pick(copy.length)] ^= 1 << pick(8);
+    });
+    return { bytes };
+  },
+  reached: [
+    ...["opened", "opened with a warning", "Read: Ok", "Read: Media", "check: done"],
+    ...["refused: CORRUPT koly trailer", "refused: UNSUPPORTED koly trailer", "refused: CORRUPT property list"],
+    ...["refused: CORRUPT resource fork", "refused: CORRUPT block table", "refused: UNSUPPORTED block table"],
+  ],
+});

@@ -1,0 +1,213 @@
+import { deflateSync } from "node:zlib";
+import { describe, expect, test } from "vitest";
+import { run } from "../../../src/core/flow.ts";
+import type { CheckReport } from "../../../src/core/format.ts";
+import { readBytes } from "../../../src/host/block/bytes.ts";
+import { openDisk } from "../../../src/host/block/open.ts";
+import { unpackAdc } from "../../../src/host/format/dmg/adc.ts";
+import { bunzip } from "../../../src/host/format/dmg/bunzip.ts";
+import { dmg } from "../../../src/host/format/dmg/index.ts";
+import { parsePlist } from "../../../src/host/format/dmg/plist.ts";
+import { unzlib } from "../../../src/host/format/inflate.ts";
+import { KeptStore } from "../../support/disks.ts";
+import { type DmgPart, dmgImage, dmgParts, mixed } from "../../support/read-only.ts";
+
+const open = (bytes: Uint8Array) => openDisk(new KeptStore(bytes), { readOnly: true });
+const text = (value: string) => new TextEncoder().encode(value);
+const outcome = (bytes: Uint8Array) =>
+  openDisk(new KeptStore(bytes), { readOnly: true, format: "dmg" }).then(
+    () => "opened",
+    ({ code, message }) => `${code}: ${message}`,
+  );
+const zeros = (size: number): DmgPart => ({ method: 0, size });
+const TEXT = text(`${"to be or not to be ".repeat(12)}${"z".repeat(700)}${"abab".repeat(9)}`);
+/** The same, by bzip2 1.0.8 -1. */
+const BZ2 = "QlpoMTFBWSZTWe89KmgAAHgRiMAAMgGUEAAQAAggAFCAaaaApUhpk0yL0s1NFj7UNQ0LHQuiyLBbLYvO6nGOF+LuSKcKEh3npU0A";
+const bz2 = () => new Uint8Array(Buffer.from(BZ2, "base64"));
+
+describe("bzip2", () => {
+  test("the program's own output", () => {
+    expect(bunzip(bz2(), TEXT.length)).toEqual(TEXT);
+    const empty = new Uint8Array([0x42, 0x5a, 0x68, 0x39, 0x17, 0x72, 0x45, 0x38, 0x50, 0x90, 0, 0, 0, 0]);
+    expect(bunzip(empty, 0)).toEqual(new Uint8Array(0));
+  });
+
+  test("more or fewer bytes than were asked for are refused, before they are held", () => {
+    expect(() => bunzip(bz2(), TEXT.length - 1)).toThrow(/more than 963 bytes/);
+    expect(() => bunzip(bz2(), TEXT.length + 1)).toThrow(/ends after 964 bytes/);
+  });
+
+  test("each damaged bit is found, or is one that nothing depends on", () => {
+    const packed = bz2();
+    let found = 0;
+    for (let bit = 32; bit < packed.length * 8; bit++) {
+      const damaged = packed.slice();
+      damaged[bit >> 3] ^= 0x80 >> (bit & 7);
+      try {
+        expect(bunzip(damaged, TEXT.length), `bit ${bit}`).toEqual(TEXT);
+      } catch (thrown) {
+        expect(thrown, `bit ${bit}`).toBeInstanceOf(RangeError);
+        found++;
+      }
+    }
+    expect(found).toBeGreaterThan((packed.length - 4) * 8 - 24);
+    for (let cut = 0; cut < packed.length; cut++) expect(() => bunzip(packed.subarray(0, cut), TEXT.length)).toThrow();
+  });
+});
+
+describe("zlib", () => {
+  const packed = deflateSync(TEXT);
+
+  test("has to end with the last byte, and to have its checksum", () => {
+    expect(unzlib(packed, TEXT.length)).toEqual(TEXT);
+    expect(unzlib(Buffer.concat([packed, text("what follows")]), TEXT.length)).toEqual(TEXT);
+    expect(() => unzlib(packed, TEXT.length - 1)).toThrow(/more than 963 bytes/);
+    expect(() => unzlib(packed, TEXT.length + 1)).toThrow(/ends after 964/);
+    expect(() => unzlib(packed.subarray(0, -1), TEXT.length)).toThrow(/checksum is not there/);
+    for (let i = 0; i < packed.length; i++) {
+      const damaged = packed.slice();
+      damaged[i] ^= 0x11;
+      expect(() => unzlib(damaged, TEXT.length), `byte ${i}`).toThrow(RangeError);
+    }
+  });
+
+  test("stored blocks, and none", () => {
+    const stored = deflateSync(TEXT, { level: 0 });
+    expect(unzlib(stored, TEXT.length)).toEqual(TEXT);
+    expect(() => unzlib(stored, TEXT.length - 1)).toThrow(/more than/);
+    expect(unzlib(deflateSync(new Uint8Array(0)), 0)).toEqual(new Uint8Array(0));
+  });
+});
+
+describe("ADC", () => {
+  test("bytes as they are, near and far copies, and copies of themselves", () => {
+    const packed = [0x83, ...text("abcd"), 0x0c, 0x03, 0x46, 0x00, 0x00, 0x80, 0x21, 0x40, 0x00, 0x14];
+    // 4 bytes; 6 from 4 back; 10 from 1 back; one; 4 from 21 back.
+    expect(new TextDecoder().decode(unpackAdc(Uint8Array.from(packed), 25))).toBe("abcdabcdabbbbbbbbbbb!abcd");
+    expect(() => unpackAdc(Uint8Array.from(packed), 24)).toThrow(/more than 24/);
+    expect(() => unpackAdc(Uint8Array.from(packed), 26)).toThrow(/ends after 25/);
+    expect(() => unpackAdc(Uint8Array.from([0x00, 0x00]), 3)).toThrow(/before the start/);
+    for (let cut = 0; cut < packed.length; cut++) {
+      expect(() => unpackAdc(Uint8Array.from(packed.slice(0, cut)), 25)).toThrow(RangeError);
+    }
+  });
+
+  test("in an image", async () => {
+    const content = new Uint8Array(1024);
+    content.set(text("abcdabcdabcd"));
+    const packed = Uint8Array.from([
+      0x83,
+      ...text("abcd"),
+      0x14,
+      0x03,
+      0x80,
+      0,
+      ...Array(15).fill([0x7f, 0, 0]).flat(),
+      0x40 + 62,
+      0,
+      0,
+    ]);
+    const made = 12 + 1 + 15 * 67 + 66;
+    expect(made).toBeGreaterThan(1024);
+    const exact = Uint8Array.from([...packed.subarray(0, -3), 0x40 + (1024 - 12 - 1 - 15 * 67 - 4), 0, 0]);
+    const disk = await open(dmgImage([{ method: 0x80000004, size: 1024, packed: exact }]));
+    expect(await readBytes(disk, 0, 1024)).toEqual(content);
+    expect(disk.describe()).toMatchObject({ compression: ["ADC"] });
+  });
+});
+
+describe("what an image must not be", () => {
+  test.each([
+    ["LZFSE", [{ method: 0x80000007, size: 512, packed: text("x") }], /UNSUPPORTED: .*LZFSE/],
+    ["LZMA", [{ method: 0x80000008, size: 512, packed: text("x") }], /UNSUPPORTED: .*LZMA/],
+    ["a method that is not known", [{ method: 9, size: 512, packed: text("x") }], /UNSUPPORTED: .*method 0x9/],
+    [
+      "more than 64 MiB at once",
+      [{ method: 0x80000005, size: 2 ** 27, packed: text("x") }],
+      /CORRUPT: .*unpacks 134217728/,
+    ],
+    ["raw data of another length", [{ method: 1, size: 1024, packed: text("x") }], /CORRUPT: .*1 bytes for the 1024/],
+    ["packed data of no bytes", [{ method: 0x80000005, size: 512 }], /CORRUPT: .*0 bytes/],
+    ["a disk past all numbers", [zeros(2 ** 62), zeros(512)], /CORRUPT: .*at byte/],
+  ] as [string, DmgPart[], RegExp][])("%s", async (_, parts, message) => {
+    expect(await outcome(dmgImage(parts))).toMatch(message);
+  });
+
+  test("a bomb costs no more than the chunk says", async () => {
+    const bomb = deflateSync(new Uint8Array(2 ** 24));
+    const disk = await open(dmgImage([{ method: 0x80000005, size: 512, packed: bomb }]));
+    await expect(readBytes(disk, 0, 512)).rejects.toMatchObject({
+      code: "CORRUPT",
+      message: expect.stringContaining("more than 512 bytes"),
+      context: { structure: "chunk", offset: 0 },
+    });
+  });
+
+  test("a gap between chunks, or two for one place", async () => {
+    const image = dmgImage(dmgParts(mixed(1 << 20)), { tables: 2, fork: true });
+    const second = Buffer.from(image).lastIndexOf("mish");
+    const moved = image.slice();
+    const view = new DataView(moved.buffer);
+    const at = view.getBigUint64(second + 8);
+    view.setBigUint64(second + 8, at + 1n);
+    expect(await outcome(moved)).toMatch(/CORRUPT: .*no chunk for byte 524288 /);
+    view.setBigUint64(second + 8, at - 1n);
+    expect(await outcome(moved)).toMatch(/CORRUPT: .*two chunks for byte 523776 /);
+  });
+
+  test("one of several segments; another version; a data fork that ends past the file", async () => {
+    const image = dmgImage([zeros(512)]);
+    const with32 = (offset: number, value: number) => {
+      const copy = image.slice();
+      new DataView(copy.buffer).setUint32(copy.length - 512 + offset, value);
+      return outcome(copy);
+    };
+    expect(await with32(60, 3)).toMatch(/UNSUPPORTED: .*one of 3 segments/);
+    expect(await with32(4, 5)).toMatch(/UNSUPPORTED: .*version 5/);
+    expect(await with32(32, 9)).toMatch(/CORRUPT: .*koly trailer puts/);
+    expect(await with32(228, 0)).toMatch(/CORRUPT: .*neither a property list/);
+    expect(await with32(224, 1)).toMatch(/CORRUPT: /);
+  });
+});
+
+test("check finds chunks that do not unpack, and a wrong checksum", () => {
+  const image = dmgImage(dmgParts(mixed(1 << 20)));
+  expect(run(dmg.check!(new KeptStore(image)))).toMatchObject({ corruptions: 0 });
+  const damaged = image.slice();
+  damaged[100] ^= 1;
+  const report = run(dmg.check!(new KeptStore(damaged))) as CheckReport;
+  expect(report.problems.map(({ structure }) => structure)).toEqual(["chunk", "data fork"]);
+});
+
+test("property lists are read strictly", () => {
+  const list = (body: string) => parsePlist(`<?xml version="1.0"?>\n<!-- a --><plist version='1.0'>${body}</plist>\n`);
+  expect(
+    list(
+      "<dict><key>a</key><array><integer>7</integer><true/><data>AQI=</data></array><key>&lt;</key><string/></dict>",
+    ),
+  ).toEqual(
+    new Map<string, unknown>([
+      ["a", [7, true, Uint8Array.from([1, 2])]],
+      ["<", ""],
+    ]),
+  );
+  for (const [body, message] of [
+    ["<dict><string>a</string></dict>", /no key/],
+    ["<dict><key>a</key></dict>", /no element/],
+    ["<dict><key>a</key><true/><key>a</key><true/></dict>", /there already/],
+    ["<array><true/>", /no element|not the end|no >/],
+    ["<data>A</data>", /base64/],
+    ["<data>A*==</data>", /base64/],
+    ["<string>&file;</string>", /entity/],
+    ["<string>a<true/></string>", /does not end/],
+    ["<integer>x</integer>", /no number/],
+    ["<array>x</array>", /tag/],
+    ["<true/><true/>", /not the end/],
+    ['<string a="b"></string>', /no element/],
+    ["<array>".repeat(40), /too deeply/],
+  ] as const)
+    expect(() => list(body), body).toThrow(message);
+  expect(() => parsePlist('<!DOCTYPE plist [<!ENTITY a "b">]><plist><true/></plist>')).toThrow(/DTD of its own/);
+  expect(() => parsePlist("<html/>")).toThrow(/no plist/);
+  expect(() => parsePlist("<plist><true/></plist>x")).toThrow(/after the end/);
+});

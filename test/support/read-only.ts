@@ -1,0 +1,340 @@
+// Images of formats that are only read here, built byte by byte.
+import { crc32, deflateRawSync, deflateSync } from "node:zlib";
+
+const SECTOR = 512;
+
+/** A disk of `size` bytes: text, noise, zeros, in runs of 16 KiB. */
+export function mixed(size: number, seed = 1): Uint8Array {
+  const bytes = new Uint8Array(size);
+  let state = seed >>> 0;
+  for (let at = 0; at < size; at++) {
+    const kind = Math.floor(at / 16384 + seed) % 3;
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    if (kind === 0) bytes[at] = 0x20 + (at % 61);
+    else if (kind === 1) bytes[at] = state >>> 24;
+  }
+  return bytes;
+}
+
+const isZero = (bytes: Uint8Array) => bytes.every((byte) => byte === 0);
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  return new Uint8Array(Buffer.concat(parts));
+}
+const padded = (bytes: Uint8Array, unit: number) => {
+  const whole = new Uint8Array(Math.ceil(bytes.length / unit) * unit);
+  whole.set(bytes);
+  return whole;
+};
+
+/** A chunk of the disk, stored by that method. */
+export interface DmgPart {
+  method: number;
+  /** Guest bytes. */
+  size: number;
+  packed?: Uint8Array;
+}
+
+/** The disk in chunks of 16 KiB: zeros as such, every fourth as it is, all else by zlib. */
+export function dmgParts(content: Uint8Array): DmgPart[] {
+  const parts: DmgPart[] = [];
+  for (let at = 0; at < content.length; at += 16384) {
+    const bytes = content.subarray(at, at + 16384);
+    const size = bytes.length;
+    if (isZero(bytes)) parts.push({ method: parts.length % 2 === 0 ? 0 : 2, size });
+    else if (parts.length % 4 === 3) parts.push({ method: 1, size, packed: bytes });
+    else parts.push({ method: 0x80000005, size, packed: deflateSync(bytes) });
+  }
+  return parts;
+}
+
+interface DmgOptions {
+  /** The disk is spread over so many block tables. */
+  tables?: number;
+  /** In a resource fork, as before Mac OS X, not in a property list. */
+  fork?: boolean;
+  /** Bytes before the data fork. */
+  lead?: number;
+}
+
+export function dmgImage(
+  parts: readonly DmgPart[],
+  { tables = 1, fork = false, lead = 0 }: DmgOptions = {},
+): Uint8Array {
+  const data: Uint8Array[] = [];
+  let dataBytes = 0;
+  let sector = 0;
+  const mish = Array.from({ length: tables }, (_, number) => {
+    const mine = parts.slice(
+      Math.floor((parts.length * number) / tables),
+      Math.floor((parts.length * (number + 1)) / tables),
+    );
+    const bytes = new Uint8Array(204 + 40 * (mine.length + 1));
+    const view = new DataView(bytes.buffer);
+    bytes.set(new TextEncoder().encode("mish"));
+    view.setUint32(4, 1);
+    view.setBigUint64(8, BigInt(sector));
+    view.setUint32(200, mine.length + 1);
+    let within = 0;
+    for (const [i, { method, size, packed = new Uint8Array(0) }] of mine.entries()) {
+      const at = 204 + i * 40;
+      view.setUint32(at, method);
+      view.setBigUint64(at + 8, BigInt(within));
+      view.setBigUint64(at + 16, BigInt(size / SECTOR));
+      view.setBigUint64(at + 24, BigInt(dataBytes));
+      view.setBigUint64(at + 32, BigInt(packed.length));
+      data.push(packed);
+      dataBytes += packed.length;
+      within += size / SECTOR;
+    }
+    view.setBigUint64(16, BigInt(within));
+    const end = 204 + mine.length * 40;
+    view.setUint32(end, 0xffffffff);
+    view.setBigUint64(end + 8, BigInt(within));
+    view.setBigUint64(end + 24, BigInt(dataBytes));
+    sector += within;
+    return bytes;
+  });
+  const stored = joined(data);
+  const described = fork ? resourceFork(mish) : propertyList(mish);
+  const koly = new Uint8Array(512);
+  const view = new DataView(koly.buffer);
+  koly.set(new TextEncoder().encode("koly"));
+  for (const [at, value] of [
+    [4, 4],
+    [8, 512],
+    [12, 1],
+    [56, 1],
+    [60, 1],
+    [80, 2],
+    [84, 32],
+    [88, crc32(stored)],
+    [488, 1],
+  ])
+    view.setUint32(at, value);
+  for (const [at, value] of [
+    [24, lead],
+    [32, dataBytes],
+    [fork ? 40 : 216, lead + dataBytes],
+    [fork ? 48 : 224, described.length],
+    [492, sector],
+  ])
+    view.setBigUint64(at, BigInt(value));
+  return joined([new Uint8Array(lead).fill(0xee), stored, described, koly]);
+}
+
+function propertyList(mish: readonly Uint8Array[]): Uint8Array {
+  const blocks = mish.map(
+    (bytes, i) => `\t\t\t<dict>
+\t\t\t\t<key>Attributes</key>
+\t\t\t\t<string>0x0050</string>
+\t\t\t\t<key>CFName</key>
+\t\t\t\t<string>part ${i} &amp; &#x26; more</string>
+\t\t\t\t<key>Data</key>
+\t\t\t\t<data>
+${(
+  Buffer.from(bytes)
+    .toString("base64")
+    .match(/.{1,52}/g) ?? []
+)
+  .map((line) => `\t\t\t\t${line}`)
+  .join("\n")}
+\t\t\t\t</data>
+\t\t\t\t<key>ID</key>
+\t\t\t\t<string>${i}</string>
+\t\t\t</dict>
+`,
+  );
+  return new TextEncoder().encode(`<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0">
+<dict>
+\t<key>resource-fork</key>
+\t<dict>
+\t\t<key>blkx</key>
+\t\t<array>
+${blocks.join("")}\t\t</array>
+\t\t<key>plst</key>
+\t\t<array/>
+\t</dict>
+</dict>
+</plist>
+`);
+}
+
+function resourceFork(mish: readonly Uint8Array[]): Uint8Array {
+  const data = joined(
+    mish.map((bytes) => {
+      const whole = new Uint8Array(4 + bytes.length);
+      new DataView(whole.buffer).setUint32(0, bytes.length);
+      whole.set(bytes, 4);
+      return whole;
+    }),
+  );
+  const bytes = new Uint8Array(256 + data.length + 32);
+  const view = new DataView(bytes.buffer);
+  for (const [i, value] of [256, 256 + data.length, data.length, 32].entries()) view.setUint32(i * 4, value);
+  bytes.set(data, 256);
+  return bytes;
+}
+
+export function cloopImage(content: Uint8Array, blockBytes = 65536): Uint8Array {
+  const whole = padded(content, blockBytes);
+  const count = whole.length / blockBytes;
+  const blocks = Array.from({ length: count }, (_, i) =>
+    deflateSync(whole.subarray(i * blockBytes, (i + 1) * blockBytes)),
+  );
+  const head = new Uint8Array(136 + (count + 1) * 8);
+  const view = new DataView(head.buffer);
+  const script = "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\nexit $?\n";
+  head.set(new TextEncoder().encode(script));
+  view.setUint32(128, blockBytes);
+  view.setUint32(132, count);
+  let at = head.length;
+  for (let i = 0; i <= count; i++) {
+    view.setBigUint64(136 + i * 8, BigInt(at));
+    at += blocks[i]?.length ?? 0;
+  }
+  return joined([head, ...blocks]);
+}
+
+/** Extents come in the file in the reverse of the disk's order. */
+export function bochsImage(content: Uint8Array, { version = 2, extentBytes = 65536 } = {}): Uint8Array {
+  const sectors = extentBytes / SECTOR;
+  const count = Math.ceil(content.length / extentBytes);
+  const bitmapBytes = Math.ceil(sectors / 8);
+  const bitmapSpace = Math.ceil(bitmapBytes / SECTOR) * SECTOR;
+  const head = new Uint8Array(SECTOR);
+  const view = new DataView(head.buffer);
+  const text = (at: number, value: string) => head.set(new TextEncoder().encode(value), at);
+  text(0, "Bochs Virtual HD Image");
+  text(32, "Redolog");
+  text(48, "Growing");
+  for (const [i, value] of [version << 16, SECTOR, count, bitmapBytes, extentBytes].entries()) {
+    view.setUint32(64 + i * 4, value, true);
+  }
+  view.setBigUint64(version === 1 ? 84 : 88, BigInt(content.length), true);
+  const catalog = new Uint8Array(count * 4).fill(0xff);
+  const extents: Uint8Array[] = [];
+  for (let index = count - 1; index >= 0; index--) {
+    const data = padded(content.subarray(index * extentBytes, (index + 1) * extentBytes), extentBytes);
+    if (isZero(data)) continue;
+    const extent = new Uint8Array(bitmapSpace + extentBytes);
+    for (let sector = 0; sector < sectors; sector++) {
+      const bytes = data.subarray(sector * SECTOR, (sector + 1) * SECTOR);
+      // What is not there is not read: noise stands for it.
+      if (isZero(bytes)) extent.fill(0xdd, bitmapSpace + sector * SECTOR, bitmapSpace + (sector + 1) * SECTOR);
+      else {
+        extent[sector >> 3] |= 1 << (sector & 7);
+        extent.set(bytes, bitmapSpace + sector * SECTOR);
+      }
+    }
+    new DataView(catalog.buffer).setUint32(index * 4, extents.length, true);
+    extents.push(extent);
+  }
+  return joined([head, catalog, ...extents]);
+}
+
+/** A table of tables, with the disk's clusters behind them. */
+function tree(
+  content: Uint8Array,
+  { clusterBytes, l2Entries, tableBytes, l1Position, littleEndian }: TreeOptions,
+  store: (cluster: Uint8Array, index: number, position: number) => { entry: bigint; bytes: Uint8Array } | null,
+): { l1: Uint8Array; rest: Uint8Array } {
+  const clusters = Math.ceil(content.length / clusterBytes);
+  const count = Math.ceil(clusters / l2Entries);
+  const l1 = new Uint8Array(tableBytes(count));
+  const parts: Uint8Array[] = [];
+  const align = (at: number) => Math.ceil(at / clusterBytes) * clusterBytes;
+  const start = align(l1Position + l1.length);
+  let end = start;
+  const add = (bytes: Uint8Array, position: number) => {
+    parts.push(new Uint8Array(position - end), bytes);
+    end = position + bytes.length;
+  };
+  for (let i = 0; i < count; i++) {
+    const table = new Uint8Array(tableBytes(l2Entries));
+    const at = align(end);
+    new DataView(l1.buffer).setBigUint64(i * 8, BigInt(at), littleEndian);
+    add(table, at);
+    for (let slot = 0; slot < l2Entries && i * l2Entries + slot < clusters; slot++) {
+      const index = i * l2Entries + slot;
+      const bytes = padded(content.subarray(index * clusterBytes, (index + 1) * clusterBytes), clusterBytes);
+      const kept = store(bytes, index, end);
+      if (!kept) continue;
+      new DataView(table.buffer).setBigUint64(slot * 8, kept.entry, littleEndian);
+      // Compressed clusters begin anywhere.
+      if (kept.bytes.length > 0) add(kept.bytes, kept.bytes.length < clusterBytes ? end : align(end));
+    }
+  }
+  return { l1, rest: joined([new Uint8Array(start - l1Position - l1.length), ...parts]) };
+}
+interface TreeOptions {
+  clusterBytes: number;
+  l2Entries: number;
+  tableBytes: (entries: number) => number;
+  l1Position: number;
+  littleEndian: boolean;
+}
+
+/** Every second cluster of zeros is marked as such, the others are absent. */
+export function qedImage(
+  content: Uint8Array,
+  { clusterBytes = 4096, parent = "", needsCheck = false } = {},
+): Uint8Array {
+  const head = new Uint8Array(clusterBytes);
+  const view = new DataView(head.buffer);
+  head.set(new TextEncoder().encode("QED\0"));
+  for (const [i, value] of [clusterBytes, 2, 1].entries()) view.setUint32(4 + i * 4, value, true);
+  view.setBigUint64(16, BigInt((parent ? 1 : 0) + (needsCheck ? 2 : 0)), true);
+  view.setBigUint64(40, BigInt(clusterBytes), true);
+  view.setBigUint64(48, BigInt(content.length), true);
+  view.setUint32(56, 64, true);
+  view.setUint32(60, parent.length, true);
+  head.set(new TextEncoder().encode(parent), 64);
+  // QEMU refuses tables of one cluster, although its specification allows them.
+  const tableBytes = clusterBytes * 2;
+  const options = { clusterBytes, l2Entries: tableBytes / 8, tableBytes: () => tableBytes, l1Position: clusterBytes };
+  const { l1, rest } = tree(content, { ...options, littleEndian: true }, (bytes, index, end) => {
+    if (isZero(bytes)) return index % 2 === 0 ? { entry: 1n, bytes: new Uint8Array(0) } : null;
+    return { entry: BigInt(Math.ceil(end / clusterBytes) * clusterBytes), bytes };
+  });
+  return joined([head, l1, rest]);
+}
+
+/** Every second cluster is compressed, where that makes it smaller. */
+export function qcow1Image(content: Uint8Array, { clusterBits = 12, l2Bits = 9, parent = "" } = {}): Uint8Array {
+  const clusterBytes = 2 ** clusterBits;
+  const head = new Uint8Array(48 + Math.ceil(parent.length / 8) * 8);
+  const view = new DataView(head.buffer);
+  head.set([0x51, 0x46, 0x49, 0xfb, 0, 0, 0, 1]);
+  if (parent) {
+    view.setBigUint64(8, 48n);
+    view.setUint32(16, parent.length);
+    head.set(new TextEncoder().encode(parent), 48);
+  }
+  view.setBigUint64(24, BigInt(content.length));
+  head.set([clusterBits, l2Bits], 32);
+  view.setBigUint64(40, BigInt(head.length));
+  const l2Entries = 2 ** l2Bits;
+  const options = { clusterBytes, l2Entries, tableBytes: (n: number) => n * 8, l1Position: head.length };
+  const { l1, rest } = tree(content, { ...options, littleEndian: false }, (bytes, index, end) => {
+    if (isZero(bytes)) return null;
+    const packed = deflateRawSync(bytes, { windowBits: 12 });
+    if (index % 2 === 1 || packed.length >= clusterBytes) {
+      return { entry: BigInt(Math.ceil(end / clusterBytes) * clusterBytes), bytes };
+    }
+    const entry = (1n << 63n) | (BigInt(packed.length) << BigInt(63 - clusterBits)) | BigInt(end);
+    return { entry, bytes: packed };
+  });
+  return joined([head, l1, rest]);
+}
+
+/** One small image of each format, by its name. */
+export const READ_ONLY: Record<string, (content: Uint8Array) => Uint8Array> = {
+  qed: (content) => qedImage(content),
+  qcow: (content) => qcow1Image(content),
+  bochs: (content) => bochsImage(content, { extentBytes: 32768 }),
+  cloop: (content) => cloopImage(content, 32768),
+  dmg: (content) => dmgImage(dmgParts(content), { tables: 2 }),
+};

@@ -16,7 +16,7 @@ const FAILURES = ["CORRUPT", "UNSUPPORTED", "INVALID", "NO_SPACE", "OUT_OF_RANGE
 /** No case may take longer, in milliseconds. */
 const SLOWEST = 5000;
 
-export type Work = [name: string, work: () => unknown];
+type Work = [name: string, work: () => unknown];
 
 export interface ImageFuzz {
   /** Many of them. */

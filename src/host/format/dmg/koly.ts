@@ -6,7 +6,7 @@ import type { Store } from "../../../core/store.ts";
 import { corrupt, read, textAt, unsupported } from "../io.ts";
 import { type Plist, parsePlist } from "./plist.ts";
 
-export const KOLY_BYTES = 512;
+const KOLY_BYTES = 512;
 const TRAILER = "koly trailer";
 /** QEMU's limit for property lists; a disk of 1 TB has one of about that. */
 const MAX_LIST = 2 ** 24;

@@ -2,14 +2,14 @@ import { Asc, SenseKey } from "../../../../assembly/spec/mmc.ts";
 import { BlockAsc, ScsiOp } from "../../../../assembly/spec/scsi.ts";
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
-import { illegal, type ScsiCommand, type ScsiIdentity, type ScsiUnit, type Work } from "./command.ts";
+import { illegal, reply, type ScsiCommand, type ScsiIdentity, type ScsiUnit, type Work } from "./command.ts";
 import { INQUIRY, nobody } from "./commands/inquiry.ts";
 import { MEDIUM } from "./commands/medium.ts";
 import { MODE } from "./commands/mode.ts";
 import { PROVISIONING } from "./commands/provisioning.ts";
 import { reportLuns, STATUS } from "./commands/status.ts";
 import { get16 } from "./fields.ts";
-import type { Sense } from "./sense.ts";
+import { type Sense, senseBytes } from "./sense.ts";
 
 export interface ScsiDiskOptions {
   block: Block;
@@ -27,6 +27,9 @@ const TABLE: (ScsiCommand[] | undefined)[] = [];
 for (const each of [...STATUS, ...MEDIUM, ...INQUIRY, ...MODE, ...PROVISIONING]) {
   TABLE[each.code] = [...(TABLE[each.code] ?? []), each];
 }
+
+/** SPC-4, REQUEST SENSE: asked of a logical unit that there is not. */
+const NO_UNIT: Sense = { key: SenseKey.IllegalRequest, code: BlockAsc.LogicalUnitNotSupported };
 
 /** A SCSI disk, target and logical unit 0 in one: what it makes of a CDB, for any transport. */
 export class ScsiDisk implements ScsiUnit {
@@ -115,6 +118,7 @@ export class ScsiDisk implements ScsiUnit {
   /** The same for a logical unit other than 0, which there is not (SPC-4, INQUIRY and REPORT LUNS; SAM-5). */
   beginElsewhere(cdb: Uint8Array): Work {
     if (cdb[0] === ScsiOp.Inquiry && (cdb[1] & 3) === 0) return { kind: "data", bytes: nobody(get16(cdb, 3)) };
+    if (cdb[0] === ScsiOp.RequestSense && (cdb[1] & 1) === 0) return reply(senseBytes(NO_UNIT), cdb[4]);
     if (cdb[0] !== ScsiOp.ReportLuns) return illegal(BlockAsc.LogicalUnitNotSupported);
     const decoded = reportLuns.decode(cdb);
     return "refusal" in decoded ? decoded.refusal : reportLuns.execute(this, decoded.args);

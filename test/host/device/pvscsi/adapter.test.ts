@@ -204,6 +204,8 @@ describe("requests", () => {
     expect(raw.bytes(AT.data, 1)[0]).toBe(0x7f);
     const luns = [ScsiOp.ReportLuns, 0, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0];
     expect(raw.run({ cdb: luns, lun })).toMatchObject({ status: 0, bytes: 16 });
+    expect(raw.run({ cdb: [ScsiOp.RequestSense, 0, 0, 0, 18, 0], lun })).toMatchObject({ status: 0, bytes: 18 });
+    expect([raw.bytes(AT.data, 13)[2], raw.bytes(AT.data, 13)[12]]).toEqual([5, 0x25]);
     const { status, sense } = raw.run({ cdb: READY, lun });
     expect([status, sense[2], sense[12]]).toEqual([2, 5, 0x25]);
   });

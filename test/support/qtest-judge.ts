@@ -1,9 +1,9 @@
 import { Op } from "../../src/core/block.ts";
-import { IDENTIFY } from "./qtest-identify.ts";
 import { knownDifference, POWER } from "./qtest-known.ts";
 import { Layout, type Program, type Sizes, show } from "./qtest-program.ts";
 import { content, Ours, Theirs } from "./qtest-sides.ts";
 import { SNAPSHOT, type Trace } from "./qtest-trace.ts";
+import { DataWords } from "./qtest-words.ts";
 
 export interface Difference {
   /** Index of the step after which, or in which, the sides differ; the program's length for the disks at its end. */
@@ -66,27 +66,6 @@ class AfterReset {
   }
 }
 
-/** Follows which words of IDENTIFY data a program reads. */
-class IdentifyWords {
-  #command = 0;
-  #at = 0;
-
-  /** `status` is what stood before the step. */
-  step(step: Program[number], status: number): void {
-    if (step.do === "drain") this.#at += step.times * (step.width === 4 ? 2 : 1);
-    if (step.do !== "out" || step.register !== 7 || (status & 0x88) !== 0) return;
-    this.#command = step.value;
-    this.#at = 0;
-  }
-
-  /** May the `i`th value that `step` reads differ? */
-  differs(step: Program[number], i: number): boolean {
-    if (step.do !== "drain" || this.#command !== 0xec) return false;
-    const word = this.#at + i * (step.width === 4 ? 2 : 1);
-    return IDENTIFY.has(word) || (step.width === 4 && IDENTIFY.has(word + 1));
-  }
-}
-
 /**
  * Is device 1 selected, and absent? §9.16.1: device 0 answers with its own registers; QEMU keeps a set for the drive that
  * is not there. They are written alike, and nothing but the signature and results of device 0 tells them apart.
@@ -98,7 +77,7 @@ function alone(ours: Trace, theirs: Trace): boolean {
 /** First place where two runs of one program differ. */
 function compare(program: Program, ours: readonly Trace[], theirs: readonly Trace[]): Difference | null {
   const reset = new AfterReset();
-  const identify = new IdentifyWords();
+  const words = new DataWords();
   for (let step = 0; step < Math.min(ours.length, theirs.length); step++) {
     const [a, b] = [ours[step], theirs[step]];
     reset.step(program[step]);
@@ -108,8 +87,8 @@ function compare(program: Program, ours: readonly Trace[], theirs: readonly Trac
     }
     const each = program[step];
     const loose = each.do === "in" && each.register <= 5 && alone(a, b) ? -1 : reset.valueMask(each);
-    const value = a.values.findIndex((read, i) => ((read ^ b.values[i]) & ~loose) !== 0 && !identify.differs(each, i));
-    identify.step(each, step === 0 ? 0 : ours[step - 1].registers[0]);
+    const value = a.values.findIndex((read, i) => ((read ^ b.values[i]) & ~loose) !== 0 && !words.differs(each, i));
+    words.step(each, step === 0 ? 0 : ours[step - 1].registers[0]);
     if (value >= 0) return { step, what: `value ${value}`, ours: a.values[value], theirs: b.values[value] };
     const register = a.registers.findIndex(
       (found, i) => ((found ^ b.registers[i]) & ~reset.mask(i)) !== 0 && !(alone(a, b) && i >= 1 && i <= 5),

@@ -90,10 +90,9 @@ function pointerMoved(program: Program, step: number, ours: readonly Trace[]): b
   return step < program.length ? moved : ever;
 }
 
-/** May the bus master have met addresses of which only chance knows? */
-function stray(program: Program, ours: Trace): boolean {
-  const table = ours.registers[At.BmTable];
-  return !program.some((each) => each.do === "prds" && each.at === table);
+/** Did the last DMA begun up to `step` meet addresses that are not memory of both machines? */
+function stray(step: number, ours: readonly Trace[]): boolean {
+  return ours.slice(0, step + 1).findLast(({ outside }) => outside !== undefined)?.outside === true;
 }
 
 /** The value last written to `register` up to `step`. */
@@ -113,15 +112,37 @@ function resetOfSecond(program: Program, step: number): boolean {
   return false;
 }
 
+/** The drive selected when `step` begins. */
+function selectedBefore(step: number, ours: readonly Trace[]): 0 | 1 {
+  return step > 0 && (ours[step - 1].registers[At.Device] & 0x10) !== 0 ? 1 : 0;
+}
+
+/** Where EXECUTE DIAGNOSTIC was last heard up to `step`; -1 when it was not. */
+function diagnosed(program: Program, step: number, ours: readonly Trace[]): number {
+  for (let i = Math.min(step, program.length - 1); i >= 0; i--) if (accepted(program, i, ours) === 0x90) return i;
+  return -1;
+}
+
+/** Has the selected drive a setting of SET MULTIPLE, other than the default, that has been through SRST? */
+function multipleKept(program: Program, step: number, ours: readonly Trace[]): boolean {
+  const set = [false, false];
+  const kept = [false, false];
+  for (let i = 0; i <= Math.min(step, program.length - 1); i++) {
+    const each = program[i];
+    if (writes(each, AtaRegister.Control) && each.do === "out" && (each.value & 4) !== 0)
+      for (const drive of [0, 1]) kept[drive] = set[drive];
+    if (accepted(program, i, ours) !== 0xc6 || (ours[i].registers[At.Status] & AtaStatus.Error) !== 0) continue;
+    const drive = selectedBefore(i, ours);
+    set[drive] = ours[i].registers[At.Count] !== 16;
+    kept[drive] = false;
+  }
+  return kept[selectedBefore(step, ours)];
+}
+
 /** Does the Error register read as the previous Features? */
 function highOrder(program: Program, step: number): boolean {
   return ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 0x80) !== 0;
 }
-
-const issued = (program: Program, step: number, code: number) =>
-  program
-    .slice(0, step + 1)
-    .some((each) => writes(each, AtaRegister.Command) && (each as { value: number }).value === code);
 
 /** What QEMU's disks know. */
 const THEIRS: ReadonlySet<number> = new Set([
@@ -131,6 +152,11 @@ const THEIRS: ReadonlySet<number> = new Set([
 ]);
 
 const SMART: ReadonlySet<number> = new Set([0xd0, 0xd1, 0xd2, 0xd4, 0xd5, 0xd8, 0xd9, 0xda]);
+
+const MULTIPLE: ReadonlySet<number> = new Set([0x29, 0x39, 0xc4, 0xc5]);
+
+/** Registers that a signature fills (§9.12), by the names of SNAPSHOT. */
+const SIGNATURE: ReadonlySet<string> = new Set(["AltStatus", "Error", "Count", "LbaLow", "LbaMid", "LbaHigh"]);
 
 const EXT: ReadonlySet<number> = new Set([0x24, 0x25, 0x27, 0x29, 0x34, 0x35, 0x39, 0x42]);
 
@@ -214,8 +240,8 @@ export const KNOWN: readonly Known[] = [
     name: "PRDs outside memory",
     verdict: "BMIDE §2.2: Error when the bus master's access fails; QEMU reads zeros and goes on",
     apart: true,
-    applies: ({ program }, { ours }) =>
-      ((ours.registers[At.BmStatus] & 2) !== 0 || (ours.registers[At.Status] & 1) !== 0) && stray(program, ours),
+    applies: ({ step, ours: traces }, { ours }) =>
+      ((ours.registers[At.BmStatus] & 2) !== 0 || (ours.registers[At.Status] & 1) !== 0) && stray(step, traces),
   },
   {
     name: "a DMA command that a reset has ended",
@@ -239,12 +265,39 @@ export const KNOWN: readonly Known[] = [
       (ours.registers[At.Device] & 0x40) === 0,
   },
   {
-    name: "EXECUTE DIAGNOSTIC leaves the other drive and HOB alone",
+    name: "EXECUTE DIAGNOSTIC leaves the other drive alone",
     verdict: "§8.11: both drives run it and both show their signature; QEMU 7.2 does it to the selected one",
     apart: true,
-    applies: ({ program, step, what }) =>
-      ["AltStatus", "Count", "LbaLow", "LbaMid", "LbaHigh", "Device", "Error"].includes(what) &&
-      issued(program, step, 0x90),
+    applies: ({ program, step, what, ours: traces }) => {
+      const at = diagnosed(program, step, traces);
+      return (
+        at >= 0 && step > at && SIGNATURE.has(what) && selectedBefore(step + 1, traces) !== selectedBefore(at, traces)
+      );
+    },
+  },
+  {
+    name: "EXECUTE DIAGNOSTIC leaves HOB alone",
+    verdict: "§8.11, §9.12: the signature is what the registers hold; QEMU keeps the bytes written before underneath",
+    applies: ({ program, step, what, ours: traces }) =>
+      SIGNATURE.has(what) && diagnosed(program, step, traces) >= 0 && highOrder(program, step),
+  },
+  {
+    name: "EXECUTE DIAGNOSTIC with device 1 selected",
+    verdict: "§8.11, §9.12: device 0 is selected afterwards; QEMU says so in Device, and goes on with device 1",
+    apart: true,
+    applies({ program, step, ours: traces }) {
+      const at = diagnosed(program, step, traces);
+      const since = program.slice(at + 1, step + 1);
+      return at >= 0 && selectedBefore(at, traces) === 1 && !since.some((each) => writes(each, AtaRegister.Device));
+    },
+  },
+  {
+    name: "SET MULTIPLE over SRST",
+    verdict:
+      "§8.46: SET FEATURES 66h and CCh say whether settings outlive SRST, and ours do as told, 66h at power-on; QEMU's is 16 again",
+    apart: true,
+    applies: ({ program, step, ours: traces }) =>
+      MULTIPLE.has(lastCommand(program, step, traces) as number) && multipleKept(program, step, traces),
   },
   {
     name: "IDLE IMMEDIATE ends a command",
@@ -345,12 +398,6 @@ export const KNOWN: readonly Known[] = [
     verdict: "§9.2: BSY until the host clears SRST; QEMU's reset is over while it is still set",
     apart: true,
     applies: ({ program, step }) => ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 4) !== 0,
-  },
-  {
-    name: "SMART data",
-    verdict: "§8.54.5: attributes are the vendor's own; thresholds and logs follow them",
-    applies: ({ program, step: at, what, ours }, { step }) =>
-      what.startsWith("value") && step.do === "drain" && lastCommand(program, at, ours) === 0xb0,
   },
   {
     name: "32 bits where 16 are left",

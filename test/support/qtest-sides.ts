@@ -14,6 +14,9 @@ import { SparseBlock } from "./sparse-block.ts";
 /** Sectors at the start and the end of each disk that hold a pattern, and that writes stay close to. */
 const HOT = 160;
 const LINES = [14, 15];
+/** Our machine's memory in bytes; QEMU's is more, and has no RAM from VIDEO to 1 MiB. */
+const MEMORY = 2 << 20;
+const VIDEO = 0xa0000;
 
 /** Steps that ours took, with where the other side must let I/O end: after that many accesses of the step. */
 export interface OurRun {
@@ -72,7 +75,7 @@ export class Ours {
   constructor(channel: 0 | 1, sizes: Sizes) {
     this.channel = channel;
     this.sizes = sizes;
-    this.machine = new LabMachine({ memory: 2 << 20 });
+    this.machine = new LabMachine({ memory: MEMORY });
     this.blocks = sizes.map((size, drive) => {
       if (size === 0) return null;
       const block = new SparseBlock(size * 512);
@@ -129,6 +132,8 @@ export class Ours {
     };
     switch (step.do) {
       case "out":
+        if (step.register === AtaRegister.BmCommand ? (step.value & 1) !== 0 : step.register === AtaRegister.Command)
+          trace.outside = this.#tableLeavesMemory();
         this.#out(step.register, step.width, step.value);
         if (requests !== this.#requests() || mayWait(step.register, step.value)) pause(1);
         if (pauses.length > 0 && requests !== this.#requests()) this.#collect(trace);
@@ -162,6 +167,20 @@ export class Ours {
         break;
     }
     return pauses;
+  }
+
+  /** Does the PRD table, or a region that it names, reach where either machine has no RAM? */
+  #tableLeavesMemory(): boolean {
+    const { ram } = this.machine.guest;
+    const inside = (at: number, length: number) => at + length <= VIDEO || (at >= 2 ** 20 && at + length <= MEMORY);
+    let table = this.#in(AtaRegister.BmTable, 4);
+    for (let i = 0; i < 512; i++, table += 8) {
+      if (!inside(table, 8)) return true;
+      const count = ram.read32(table + 4);
+      if (!inside(ram.read32(table) >>> 0, (count & 0xfffe) === 0 ? 65536 : count & 0xfffe)) return true;
+      if (count & 0x80000000) return false;
+    }
+    return false;
   }
 
   /** The memory that the last table names, as far as a read may have reached. */

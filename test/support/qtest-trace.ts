@@ -6,6 +6,8 @@ export interface Trace {
   registers: number[];
   /** Memory that DMA may have changed: regions of [address, bytes]. */
   memory: { address: number; bytes: Uint8Array }[];
+  /** Where a DMA may have begun: does its table, or what it names, leave the memory that both machines have? */
+  outside?: boolean;
 }
 
 /** Registers compared after every step, with their widths: those that can be read without a side effect. */

@@ -8,8 +8,8 @@ import { CdBench, cdb } from "../../../support/cd.ts";
 import { FakeBlock } from "../../../support/fake-block.ts";
 import { IdeBench } from "../../../support/ide.ts";
 import { PACKET_PEERS, PEERS } from "../../../support/ide-peers.ts";
-import { IDENTIFY } from "../../../support/qtest-identify.ts";
 import { KNOWN } from "../../../support/qtest-known.ts";
+import { IDENTIFY, SELF_TESTS, SMART_DATA, SMART_THRESHOLDS } from "../../../support/qtest-words.ts";
 import { SparseBlock } from "../../../support/sparse-block.ts";
 
 const hex = (value: number) => `${value.toString(16).toUpperCase().padStart(2, "0")}h`;
@@ -93,6 +93,13 @@ function packetTable(): string[] {
   return rows;
 }
 
+/** A row for each reason. */
+function wordRows(command: string, words: ReadonlyMap<number, string>): string[] {
+  const reasons = [...new Set(words.values())];
+  const of = (why: string) => [...words].flatMap(([word, reason]) => (reason === why ? [word] : []));
+  return reasons.map((why) => `| ${command} | ${of(why).join(" ")} | ${why} |`);
+}
+
 test("the conformance table is what the controller does", async () => {
   const text = [
     "# IDE and ATAPI, command by command",
@@ -125,11 +132,14 @@ test("the conformance table is what the controller does", async () => {
     "| SRST | §9.2: no interrupt, and Error 01h after the reset wire as well; QEMU's disks interrupt, and leave 00h |",
     "| device 1 selected, and absent | §9.16.1: device 0 answers with its own registers; QEMU keeps a set apart |",
     "",
-    "Words of IDENTIFY DEVICE:",
+    "Words of data:",
     "",
-    "| Word | Why |",
-    "|---|---|",
-    ...[...IDENTIFY].map(([word, why]) => `| ${word} | ${why} |`),
+    "| Command | Words | Why |",
+    "|---|---|---|",
+    ...wordRows("IDENTIFY DEVICE", IDENTIFY),
+    ...wordRows("SMART READ DATA", SMART_DATA),
+    ...wordRows("SMART READ ATTRIBUTE THRESHOLDS", SMART_THRESHOLDS),
+    ...wordRows("SMART READ LOG 06h", SELF_TESTS),
     "",
   ].join("\n");
   await expect(text).toMatchFileSnapshot("../../../../docs/ide-conformance.md");

@@ -1,0 +1,101 @@
+import type { Program } from "./qtest-program.ts";
+
+/** Words of IDENTIFY DEVICE that differ on purpose, and what ATA/ATAPI-6 §8.15 says of them. */
+export const IDENTIFY: ReadonlyMap<number, string> = new Map([
+  [4, "retired: unformatted bytes a track"],
+  [5, "retired: unformatted bytes a sector"],
+  [20, "retired: buffer type"],
+  [21, "retired: buffer size"],
+  [22, "obsolete: ECC bytes of READ LONG"],
+  [48, "reserved; ATA-2 had 32-bit transfers here, which a PCI controller splits in any case"],
+  [54, "current translation; QEMU tells the default one whatever INITIALIZE DEVICE PARAMETERS has set"],
+  [55, "54, heads"],
+  [56, "54, sectors a track"],
+  [57, "54, capacity"],
+  [58, "54, capacity"],
+  [59, "sectors of READ MULTIPLE as set now; QEMU tells those of its first IDENTIFY"],
+  [82, "what we support more: SECURITY, HPA, device reset, NOP, READ and WRITE BUFFER"],
+  [83, "what we support more: AAM, SET MAX security, DCO"],
+  [84, "what we support more: logging, WRITE UNCORRECTABLE, IDLE IMMEDIATE with unload"],
+  [85, "82, as enabled"],
+  [86, "83, as enabled"],
+  [87, "84, as enabled"],
+  [89, "time of SECURITY ERASE UNIT"],
+  [90, "time of enhanced SECURITY ERASE UNIT"],
+  [92, "master password revision"],
+  [94, "automatic acoustic management levels"],
+  [105, "ACS-2: blocks of ranges that DATA SET MANAGEMENT takes"],
+  [106, "bit 13 says more than one logical sector a physical one; QEMU sets it for one"],
+  [119, "what we support more: WRITE UNCORRECTABLE"],
+  [120, "119, as enabled"],
+  [128, "security status"],
+  [255, "integrity word; QEMU 7.2 has none"],
+]);
+
+/** The same of SMART READ DATA (ATA/ATAPI-6 §8.54.5), whose bytes 2 to 361 are the vendor's. */
+export const SMART_DATA: ReadonlyMap<number, string> = new Map([
+  ...[1, 7, 13, 15, 19, 21, 25, 27, 31, 33, 37, 40, 41, 43, 44, 45, 46, 49, 50, 51].map((word): [number, string] => [
+    word,
+    "vendor's: flags, values and raw values of attributes, and two more of them",
+  ]),
+  [181, "status of off-line collection and of the last self-test: ours aborts and finishes them, QEMU's never ran"],
+  [182, "seconds of off-line collection"],
+  [183, "capability of off-line collection: ours has the automatic one (bit 1), QEMU's not"],
+  [186, "minutes of the short and of the extended self-test"],
+  [187, "minutes of the conveyance self-test, and vendor's"],
+  [255, "vendor's, and the checksum of all that"],
+]);
+
+/** SMART READ ATTRIBUTE THRESHOLDS, obsolete since ATA-4: thresholds of the two attributes that QEMU has not. */
+export const SMART_THRESHOLDS: ReadonlyMap<number, string> = new Map([
+  [43, "attribute 197"],
+  [49, "attribute 199"],
+  [255, "checksum"],
+]);
+
+/** SMART self-test log (§8.54.7.4): 21 descriptors of 12 words from word 1 on, whose first five words tell of one test. */
+export const SELF_TESTS: ReadonlyMap<number, string> = new Map([
+  ...Array.from({ length: 21 * 5 }, (_, i): [number, string] => [
+    1 + Math.floor(i / 5) * 12 + (i % 5),
+    "how a test went and when: ours take their time and are aborted by commands, QEMU's are over, after 1234h hours",
+  ]),
+  [254, "index of the newest: what QEMU refuses is not counted there"],
+  [255, "checksum"],
+]);
+
+const NONE: ReadonlyMap<number, string> = new Map();
+
+/** What `command` reads, with what was in Features and LBA low when it was given. */
+function expected(command: number, features: number, log: number): ReadonlyMap<number, string> {
+  if (command === 0xec) return IDENTIFY;
+  if (command !== 0xb0) return NONE;
+  if (features === 0xd0) return SMART_DATA;
+  if (features === 0xd1) return SMART_THRESHOLDS;
+  return features === 0xd5 && log === 6 ? SELF_TESTS : NONE;
+}
+
+/** Follows which words of a command's data a program reads. */
+export class DataWords {
+  #expected = NONE;
+  #at = 0;
+  #features = 0;
+  #lbaLow = 0;
+
+  /** `status` is what stood before the step. */
+  step(step: Program[number], status: number): void {
+    if (step.do === "drain") this.#at += step.times * (step.width === 4 ? 2 : 1);
+    if (step.do !== "out" || (status & 0x88) !== 0) return;
+    if (step.register === 1) this.#features = step.value;
+    if (step.register === 3) this.#lbaLow = step.value;
+    if (step.register !== 7) return;
+    this.#expected = expected(step.value, this.#features, this.#lbaLow);
+    this.#at = 0;
+  }
+
+  /** May the `i`th value that `step` reads differ? */
+  differs(step: Program[number], i: number): boolean {
+    if (step.do !== "drain") return false;
+    const word = this.#at + i * (step.width === 4 ? 2 : 1);
+    return this.#expected.has(word) || (step.width === 4 && this.#expected.has(word + 1));
+  }
+}

@@ -1,8 +1,12 @@
+import type { Block } from "../core/block.ts";
 import { type AsyncCloseable, disposable } from "../core/dispose.ts";
 import { asParavaneError, ParavaneError } from "../core/error.ts";
 import type { Later } from "../core/flow.ts";
 import { attachIde, type IdeController, type IdeDrive } from "../host/device/ide/controller.ts";
 import type { IdeState } from "../host/device/ide/save.ts";
+import { attachPvscsi, type PvscsiDevice, type PvscsiDisk } from "../host/device/pvscsi/attach.ts";
+import type { PvscsiState } from "../host/device/pvscsi/save.ts";
+import { attachVirtioBlk, type VirtioBlkDevice } from "../host/device/virtio/attach.ts";
 import { cpuOf, type V86Cpu, type V86Emulator } from "./internals.ts";
 import { V86Machine } from "./machine.ts";
 import { type BootDevice, IDE_SLOT, removeIde, tellFirmware } from "./replace.ts";
@@ -11,9 +15,16 @@ import { joinState } from "./state.ts";
 export interface AttachOptions {
   /** Primary and secondary channel; on each, drive 0 and drive 1: disks, CD drives. Takes the place of v86's own controller. */
   ide?: readonly (readonly (IdeDrive | null | undefined)[] | undefined)[];
+  /** Disks with a virtio-blk function on the PCI bus each, in the order in which a guest names them. */
+  virtio?: readonly VirtioDisk[];
+  /** Disks on one PVSCSI adapter, by target number. */
+  pvscsi?: readonly (PvscsiDisk | null | undefined)[];
   /** What the firmware tries, in this order; default disk, CD, floppy, with a CD first when there is no disk. */
   boot?: readonly BootDevice[];
 }
+
+/** A disk, alone or with what the guest is told that it is called: 20 bytes at most. */
+export type VirtioDisk = Block | { block: Block; identity?: string };
 
 /** What `attach` has plugged in. Closing takes it out again; disks stay open, for they are the caller's. */
 export interface V86Disks extends AsyncCloseable {
@@ -21,6 +32,10 @@ export interface V86Disks extends AsyncCloseable {
   readonly ready: Promise<void>;
   /** Null before `ready`, and without IDE drives. */
   readonly ide: IdeController | null;
+  /** In the order given; empty before `ready`. */
+  readonly virtio: readonly VirtioBlkDevice[];
+  /** Null before `ready`, and without PVSCSI disks. */
+  readonly pvscsi: PvscsiDevice | null;
   /** For device models of one's own; null before `ready`. */
   readonly machine: V86Machine | null;
 }
@@ -35,10 +50,18 @@ export function attach(emulator: V86Emulator, options: AttachOptions): V86Disks 
   return new Attachment(emulator, options);
 }
 
+/** Where the functions stand until the firmware has moved them, and the line of INTA#, which the router decides on. */
+const VIRTIO_PORTS = 0xd000;
+const VIRTIO_STEP = 0x100;
+const PVSCSI_MEMORY = 0xfeb00000;
+const INTERRUPT = 11;
+
 class Attachment implements V86Disks {
   declare readonly [Symbol.asyncDispose]: () => Promise<void>;
   readonly ready: Promise<void>;
   ide: IdeController | null = null;
+  virtio: VirtioBlkDevice[] = [];
+  pvscsi: PvscsiDevice | null = null;
   machine: V86Machine | null = null;
   readonly #emulator: V86Emulator;
   readonly #options: AttachOptions;
@@ -72,7 +95,7 @@ class Attachment implements V86Disks {
   }
 
   #plug(cpu: V86Cpu | undefined): void {
-    const { ide, boot } = this.#options;
+    const { ide, virtio = [], pvscsi = [], boot } = this.#options;
     if (cpu && attached.has(cpu)) {
       throw new ParavaneError("EXISTS", "this emulator has its disks already", {}, { hint: "Attach them all at once" });
     }
@@ -84,6 +107,14 @@ class Attachment implements V86Disks {
       // The PIIX4 function is the one that drivers use Ultra DMA with.
       this.ide = attachIde(machine, { drives: ide, slot: IDE_SLOT, model: "piix4" });
     }
+    this.virtio = virtio.map((disk, i) => {
+      const { block, identity } = "block" in disk ? disk : { block: disk, identity: undefined };
+      const pci = { interrupt: INTERRUPT, ports: VIRTIO_PORTS + i * VIRTIO_STEP };
+      return attachVirtioBlk(machine, block, { pci, ...(identity !== undefined && { identity }) });
+    });
+    if (pvscsi.length > 0) {
+      this.pvscsi = attachPvscsi(machine, { disks: pvscsi, interrupt: INTERRUPT, memory: PVSCSI_MEMORY });
+    }
     tellFirmware(cpu, boot ?? (this.#hasDisk ? ["disk", "cd", "floppy"] : ["cd", "floppy", "disk"]));
     attached.add(cpu);
     this.#leaveState = joinState(cpu, {
@@ -92,30 +123,45 @@ class Attachment implements V86Disks {
         pci: machine.pci.save(),
         interrupts: machine.interrupts.theirs,
         ide: this.ide?.save() ?? null,
+        virtio: this.virtio.map((each) => each.save()),
+        pvscsi: this.pvscsi?.save() ?? null,
       }),
       restore: (state) => {
+        const { virtio: saved = [], pvscsi: adapter = null } = state;
+        if (saved.length !== this.virtio.length || (adapter === null) !== (this.pvscsi === null)) {
+          throw new ParavaneError("INVALID", "this state of v86 was saved with other disks on its PCI bus");
+        }
         machine.interrupts.theirs = state.interrupts;
         machine.pci.restore(state.pci);
-        return this.ide?.restore(state.ide as IdeState);
+        const waits = [
+          this.ide?.restore(state.ide as IdeState),
+          ...this.virtio.map((each, i) => each.restore(saved[i])),
+          this.pvscsi?.restore(adapter as PvscsiState),
+        ];
+        return waits.some((wait) => wait) ? Promise.all(waits).then(() => {}) : undefined;
       },
     });
   }
 
   get #hasDisk(): boolean {
-    return (this.#options.ide ?? []).flat().some((drive) => drive && !("cd" in drive) && !("packet" in drive));
+    const { ide = [], virtio = [], pvscsi = [] } = this.#options;
+    const hard = (drive: IdeDrive | null | undefined) => drive && !("cd" in drive) && !("packet" in drive);
+    return virtio.length > 0 || pvscsi.length > 0 || ide.flat().some(hard);
   }
 
   close(): Later<void> {
     this.#stopWaiting();
-    const { ide, machine } = this;
+    const { ide, virtio, pvscsi, machine } = this;
     this.ide = null;
+    this.virtio = [];
+    this.pvscsi = null;
     this.machine = null;
-    const later = ide?.close();
+    const waits = [ide, pvscsi, ...virtio].map((each) => each?.close());
     this.#leaveState();
     machine?.detach();
     const cpu = cpuOf(this.#emulator);
     if (cpu) attached.delete(cpu);
-    return later;
+    if (waits.some((wait) => wait)) return Promise.all(waits).then(() => {});
   }
 }
 disposable(Attachment.prototype);

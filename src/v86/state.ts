@@ -1,6 +1,8 @@
 import { ParavaneError } from "../core/error.ts";
 import type { Later } from "../core/flow.ts";
 import type { IdeState } from "../host/device/ide/save.ts";
+import type { PvscsiState } from "../host/device/pvscsi/save.ts";
+import type { VirtioState } from "../host/device/virtio/attach.ts";
 import type { V86Cpu } from "./internals.ts";
 
 /** v86 numbers the parts of its state; this is far beyond its own. */
@@ -14,6 +16,9 @@ interface DisksState {
   /** Lines that v86's own devices assert, a bit each. */
   interrupts: number;
   ide: IdeState | null;
+  /** Absent in states that earlier versions saved. */
+  virtio?: VirtioState[];
+  pvscsi?: PvscsiState | null;
 }
 
 export interface StatePart {

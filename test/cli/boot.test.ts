@@ -2,13 +2,16 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { arrange } from "../../src/cli/verb/boot/images.ts";
 import { scanCodes } from "../../src/cli/verb/boot/keys.ts";
 import { Menu } from "../../src/cli/verb/boot/menu.ts";
 import { parseBoot } from "../../src/cli/verb/boot/options.ts";
 import { parseScript } from "../../src/cli/verb/boot/script.ts";
 import type { Session } from "../../src/cli/verb/boot/session.ts";
 import { Transcript } from "../../src/cli/verb/boot/talk.ts";
+import type { Disc } from "../../src/host/media/disc.ts";
 import { buildDist, paravane } from "../support/dist.ts";
+import { FakeBlock } from "../support/fake-block.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "paravane-boot-"));
 beforeAll(buildDist);
@@ -22,6 +25,7 @@ describe("a command line that cannot work is refused before anything is opened",
     [["--memory", "4G", "disk"], /between 1M and 2047M/],
     [["--memory", "much", "disk"], /is not a size/],
     [["--nope", "disk"], /nope/],
+    [["--disk-model", "scsi", "disk"], /no disk model "scsi"; there are ide, virtio, pvscsi/],
   ])("%j", (args, message) => {
     expect(() => parseBoot(args)).toThrow(message);
   });
@@ -36,6 +40,21 @@ test("options in any order, CDs and folders as often as wanted", () => {
     stats: true,
   });
   expect(parseBoot(["--help"])).toBeNull();
+});
+
+test("disks go where --disk-model says, CDs on IDE", () => {
+  const [one, two] = [new FakeBlock(512), new FakeBlock(512)];
+  const disc = {} as Disc;
+  expect(arrange("ide", [one, two], [disc])).toEqual({
+    plugged: { ide: [[{ block: one }, { block: two }], [{ cd: disc }]] },
+    cds: [[1, 0]],
+  });
+  for (const model of ["virtio", "pvscsi"] as const) {
+    const { plugged, cds } = arrange(model, [one, two], [disc]);
+    const [[channel, drive]] = cds;
+    expect(plugged[model]).toEqual([one, two]);
+    expect(plugged.ide?.[channel]?.[drive]).toEqual({ cd: disc });
+  }
 });
 
 test("a script is read as its help says, and says where it is wrong", () => {

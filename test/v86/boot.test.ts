@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect } from "vitest";
-import { copyDisk, createFile, openFile } from "../../src/node.ts";
+import { copyDisk, createDisk, createFile, MemoryStore, openFile, overlay } from "../../src/node.ts";
 import { type GuestKit, guestKit, KIT_TOOLS } from "../guest/kit/kit.ts";
 import { buildDist, paravane } from "../support/dist.ts";
 import { Guest, guestTest } from "../support/guest.ts";
@@ -139,6 +139,46 @@ async function bootInQemu(path: string): Promise<string> {
     });
   });
 }
+
+const makeDisk = () => createDisk(new MemoryStore(), { format: "qcow2", size: 64 << 20 });
+
+guestTest(
+  "the same root over virtio and PVSCSI, from firmware to login, with disks on both that are written and compared",
+  async () => {
+    const root = await openFile(kit.disk, { format: "raw", readOnly: true });
+    const over = () => overlay(root, new MemoryStore());
+    const [first, second, third] = [over(), await makeDisk(), await makeDisk()];
+    const guest = new Guest({ virtio: [first, { block: second, identity: "second" }], pvscsi: [third] });
+    await guest.login();
+    expect(await guest.run("cat /sys/block/vdb/serial")).toBe("second");
+    expect(await guest.run("cat /sys/block/sda/device/vendor; mount | grep -c '/dev/vda1 on / '")).toMatch(/\n1\n$/);
+    for (const device of ["/dev/vdb", "/dev/sda"]) {
+      await guest.run(`mkfs.ext4 -q ${device} && mount ${device} /mnt`);
+      await guest.run(
+        "cp /boot/initrd /mnt/one && cp /boot/vmlinuz /mnt/two && sync && echo 3 > /proc/sys/vm/drop_caches",
+      );
+      await guest.run(
+        "cmp /boot/initrd /mnt/one && cmp /boot/vmlinuz /mnt/two && rm /mnt/one && fstrim /mnt; umount /mnt",
+      );
+    }
+    const log = (await guest.run("dmesg")).split("\n");
+    // A SCSI disk says so at its first command.
+    const usual = "Power-on or device reset occurred";
+    const about = /\] (virtio|vd|sd |scsi|vmw|EXT4|JBD2|blk|Buffer|irq )/;
+    expect(log.filter((line) => about.test(line) && TROUBLE.test(line) && !line.endsWith(usual))).toEqual([]);
+    await guest.powerOff();
+    await guest.stop();
+    for (const [disk, name] of [
+      [second, "v.raw"],
+      [third, "p.raw"],
+    ] as const) {
+      const file = await createFile(at(name), { format: "raw", size: disk.size });
+      await copyDisk(disk, file);
+      await file.close();
+      await checkExt(at(name), 0);
+    }
+  },
+);
 
 const CD_SCRIPT = `expect "KIT: CD is El Torito" 400
 expect "/ # "

@@ -23,10 +23,14 @@ interface Rig {
 }
 
 /** v86 with its processor standing still. */
-async function rig(settings: object = {}, ide: Parameters<typeof attach>[1]["ide"] = []): Promise<Rig> {
+async function rig(
+  settings: object = {},
+  ide: Parameters<typeof attach>[1]["ide"] = [],
+  more: Omit<Parameters<typeof attach>[1], "ide"> = {},
+): Promise<Rig> {
   const emulator = new V86({ wasm_path: WASM, memory_size: 16 << 20, vga_memory_size: 1 << 20, ...settings });
   open.push(emulator);
-  const disks = attach(emulator, { ide });
+  const disks = attach(emulator, { ide, ...more });
   await disks.ready;
   const { cpu } = (emulator as unknown as { v86: { cpu: V86Cpu } }).v86;
   const io = cpu.io as unknown as {
@@ -190,6 +194,28 @@ test("a saved state holds the devices, and goes into another emulator", async ()
   await other.disks.close();
   const bare = await other.emulator.save_state();
   await expect(two.emulator.restore_state(bare)).rejects.toThrow(/saved without these disks/);
+});
+
+test("virtio and PVSCSI disks are on the PCI bus, and saved states hold them", async () => {
+  const options = async () => ({
+    virtio: [await disk(), { block: await disk(), identity: "second" }],
+    pvscsi: [await disk()],
+  });
+  const one = await rig({}, undefined, await options());
+  const slots = Array.from({ length: 32 }, (_, slot) => [slot, config(one, slot, 0)]);
+  expect(slots.filter(([, id]) => id === 0x10421af4).length).toBe(2);
+  const [[adapter]] = slots.filter(([, id]) => id === 0x07c015ad);
+  expect(one.disks.virtio.length).toBe(2);
+  config(one, adapter, 0x10, 0xfea00000);
+  const state = await one.emulator.save_state();
+  const two = await rig({}, undefined, await options());
+  await two.emulator.restore_state(state);
+  expect(config(two, adapter, 0x10)).toBe(0xfea00000);
+  const others = [{ virtio: [await disk()], pvscsi: [await disk()] }, { virtio: [await disk(), await disk()] }, {}];
+  for (const each of others) {
+    const { emulator } = await rig({}, undefined, each);
+    await expect(emulator.restore_state(state)).rejects.toMatchObject({ code: "INVALID" });
+  }
 });
 
 test("a v86 with disks of its own is told what to leave out", async () => {

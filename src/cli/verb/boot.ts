@@ -34,7 +34,7 @@ function help(): string {
     "",
     "Usage: paravane boot [OPTIONS] [IMAGE...]",
     "",
-    "Starts SeaBIOS in v86, a PC emulator in WebAssembly, with the images as IDE disks; the first is the one that it boots from.",
+    "Starts SeaBIOS in v86, a PC emulator in WebAssembly, with the images as its disks, of which it boots from the first.",
     "The guest's serial line is this terminal: a Linux guest uses it when its command line says console=ttyS0. When the guest",
     "halts, or on Ctrl-A x, Ctrl-C from outside or a signal, the disks are closed in order: what the guest has flushed is there.",
     "v86 is a package of its own: npm install v86.",

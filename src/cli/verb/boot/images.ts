@@ -11,9 +11,10 @@ import type { Disc } from "../../../host/media/disc.ts";
 import { cdFromBlock } from "../../../host/media/image.ts";
 import { FileStore } from "../../../host/store/file.ts";
 import { openCueFile } from "../../../node/cue.ts";
+import type { AttachOptions } from "../../../v86/index.ts";
 import { openImage } from "../img/files.ts";
 import { notOpened } from "../img/open.ts";
-import type { BootOptions } from "./options.ts";
+import type { BootOptions, DiskModel } from "./options.ts";
 
 /** A disk as the guest has it; `image` is what snapshots are made in, where there is one. */
 export interface BootDisk {
@@ -92,8 +93,20 @@ const PLACES: readonly Place[] = [
   [1, 1],
 ];
 
-/** Disks from the first place on, CD drives on the second channel where they fit: the drives, and where the CDs are. */
-export function arrange(disks: readonly Block[], discs: readonly Disc[]): { ide: IdeDrive[][]; cds: Place[] } {
+/** What is plugged in, and where the CDs are. */
+export interface Arrangement {
+  plugged: Pick<AttachOptions, "ide" | "virtio" | "pvscsi">;
+  cds: Place[];
+}
+
+export function arrange(model: DiskModel, disks: readonly Block[], discs: readonly Disc[]): Arrangement {
+  if (model === "ide") return onIde(disks, discs);
+  const { plugged, cds } = onIde([], discs);
+  return { plugged: { ...plugged, [model]: disks }, cds };
+}
+
+/** Disks from the first place on, CD drives on the second channel where they fit. */
+function onIde(disks: readonly Block[], discs: readonly Disc[]): Arrangement {
   if (disks.length + discs.length > PLACES.length) {
     throw new ParavaneError("INVALID", "an IDE controller has room for four drives, disks and CDs together");
   }
@@ -107,5 +120,5 @@ export function arrange(disks: readonly Block[], discs: readonly Disc[]): { ide:
     ide[place[0]][place[1]] = { cd };
     return place;
   });
-  return { ide, cds };
+  return { plugged: { ide }, cds };
 }

@@ -2,12 +2,17 @@ import { parseArgs } from "node:util";
 import { parseSize } from "../../size.ts";
 import { UsageError } from "../../usage.ts";
 
+/** What drives the disks; CD drives are always on IDE. */
+export const DISK_MODELS = ["ide", "virtio", "pvscsi"] as const;
+export type DiskModel = (typeof DISK_MODELS)[number];
+
 /** What the command line asks for. */
 export interface BootOptions {
   images: string[];
   format: string | undefined;
   allow: string[];
   cdroms: string[];
+  diskModel: DiskModel;
   /** Bytes. */
   memory: number;
   kernel: string | undefined;
@@ -34,6 +39,11 @@ interface BootOption {
 /** In the order of the help. */
 export const OPTIONS: readonly BootOption[] = [
   { name: "cdrom", value: "FILE", multiple: true, help: "an ISO image or CUE sheet in a CD drive; may be repeated" },
+  {
+    name: "disk-model",
+    value: "NAME",
+    help: "what the guest finds the disks on: ide (default), which every guest knows;\nvirtio or pvscsi, which are faster and want drivers",
+  },
   { name: "memory", value: "SIZE", help: "the guest's memory (default 256M, at most 2047M)" },
   { name: "snapshot", help: "keep no changes: they go into a temporary file" },
   {
@@ -90,6 +100,7 @@ export function parseBoot(args: string[]): BootOptions | null {
     format: text("format"),
     allow: list("allow"),
     cdroms: list("cdrom"),
+    diskModel: modelNamed(text("disk-model") ?? "ide"),
     memory,
     kernel: text("kernel"),
     initrd: text("initrd"),
@@ -106,6 +117,12 @@ export function parseBoot(args: string[]): BootOptions | null {
   };
   check(given);
   return given;
+}
+
+function modelNamed(name: string): DiskModel {
+  const found = DISK_MODELS.find((each) => each === name);
+  if (found) return found;
+  throw new UsageError(`there is no disk model "${name}"; there are ${DISK_MODELS.join(", ")}`);
 }
 
 function check(given: BootOptions): void {

@@ -56,7 +56,7 @@ export class Session {
     try {
       for (const path of given.cdroms) discs.push(await openDisc(path));
       const counted = disks.map(({ block }) => new Counted(block));
-      const { ide, cds } = arrange(counted, discs);
+      const { plugged, cds } = arrange(given.diskModel, counted, discs);
       const emulator = await makeEmulator({
         memory_size: given.memory,
         vga_memory_size: VGA_MEMORY,
@@ -66,7 +66,7 @@ export class Session {
         // What those of a page would bind to is not here; keys are sent as scan codes.
         ...{ disable_keyboard: true, disable_mouse: true, disable_speaker: true },
       });
-      const attached = attach(emulator, { ide });
+      const attached = attach(emulator, plugged);
       const session = new Session(emulator, attached, disks, counted, discs, cds);
       await attached.ready;
       if (state) await emulator.restore_state(state);

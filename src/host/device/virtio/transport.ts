@@ -8,6 +8,7 @@ import {
 } from "../../../../assembly/spec/virtio.ts";
 import type { Later } from "../../../core/flow.ts";
 import type { GuestMemory, InterruptLine, Width } from "../../../core/machine.ts";
+import { checkTransport, IDLE, noState, type TransportState } from "./save.ts";
 
 /** Where an enabled queue lies: linear addresses, checked to be inside guest RAM, aligned and apart. */
 export interface QueueLayout {
@@ -39,6 +40,10 @@ export interface VirtioDevice {
    */
   stop(): Later<void>;
   notify(queue: number): void;
+  /** What the device itself knows beyond its set-up, requests under way included: plain data. */
+  save(): unknown;
+  /** After `start`, with guest memory as it was: goes on from there. @throws ParavaneError INVALID */
+  restore(state: unknown): void;
 }
 
 /** What a device tells its driver, through its transport. */
@@ -193,6 +198,64 @@ export class VirtioTransport implements VirtioSignals {
     this.status |= DeviceStatus.NeedsReset;
     // §2.1.2: told by a configuration change, to a driver that is running.
     if ((this.status & DeviceStatus.DriverOk) !== 0) this.#raise(InterruptCause.ConfigurationChange);
+  }
+
+  /** Where the transport and its device are; a reset in progress is saved as done. */
+  save(): TransportState {
+    if (this.#stopping) return { ...IDLE, generation: this.generation };
+    const { status, causes, generation, featuresSelect, driverFeaturesSelect, queueSelect } = this;
+    const queues = this.#queues.map(({ size, low, high, layout }) => ({
+      size,
+      low: { ...low },
+      high: { ...high },
+      ready: layout !== undefined,
+    }));
+    const selects: [number, number, number] = [featuresSelect, driverFeaturesSelect, queueSelect];
+    const device = (status & DeviceStatus.DriverOk) === 0 ? null : this.device.save();
+    return { status, causes, generation, selects, accepted: [...this.#accepted], queues, device };
+  }
+
+  /**
+   * Goes on from a save, guest memory being as it was then. Waits first for what still moves here.
+   * @throws ParavaneError INVALID, leaving a device that has been reset
+   */
+  restore(state: TransportState): Later<void> {
+    this.reset();
+    if (this.#stopping) return this.#stopping.then(() => this.#load(state));
+    this.#load(state);
+  }
+
+  #load(state: TransportState): void {
+    try {
+      this.#take(checkTransport(state, this.#queues.length));
+    } catch (thrown) {
+      this.reset();
+      throw thrown;
+    }
+  }
+
+  #take({ status, causes, generation, selects, accepted, queues, device }: TransportState): void {
+    this.generation = generation;
+    this.#accepted = [accepted[0], accepted[1]];
+    if ((status & DeviceStatus.FeaturesOk) !== 0 && !this.#featuresAcceptable()) throw noState("features");
+    for (const [i, saved] of queues.entries()) {
+      const queue = this.#queues[i];
+      queue.size = saved.size;
+      Object.assign(queue.low, saved.low);
+      Object.assign(queue.high, saved.high);
+      queue.layout = saved.ready ? this.#check(queue) : undefined;
+      if (saved.ready && !queue.layout) throw noState(`queue ${i}`);
+    }
+    [this.featuresSelect, this.driverFeaturesSelect, this.queueSelect] = selects;
+    this.status = status;
+    this.causes = causes;
+    this.#line.set(causes !== 0);
+    if ((status & DeviceStatus.DriverOk) === 0) return;
+    this.device.start(
+      this.#accepted,
+      this.#queues.map(({ layout }) => layout),
+    );
+    this.device.restore(device);
   }
 
   get #writable(): boolean {

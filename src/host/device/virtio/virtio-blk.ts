@@ -1,5 +1,5 @@
 import { BlockOp, RequestField } from "../../../../assembly/spec/request.ts";
-import { BlkConfig, BlkLimit, DeviceType, Feature } from "../../../../assembly/spec/virtio.ts";
+import { AvailableRing, BlkConfig, BlkLimit, DeviceType, Feature } from "../../../../assembly/spec/virtio.ts";
 import {
   BlkAbility,
   VqAnswer,
@@ -17,6 +17,7 @@ import type { GuestMemory, Width } from "../../../core/machine.ts";
 import { type Core, coreFor } from "../../../wasm/core.ts";
 import { RequestTable } from "../../../wasm/requests.ts";
 import { BlkConfigSpace, offeredFeatures } from "./blk-config.ts";
+import { type BlkState, checkBlk } from "./save.ts";
 import type { QueueLayout, VirtioDevice, VirtioSignals } from "./transport.ts";
 
 /** The mark of a flush the device itself adds; no head is that large. */
@@ -127,6 +128,41 @@ export class VirtioBlk implements VirtioDevice {
 
   notify(): void {
     this.#pump(VqAnswer.More);
+  }
+
+  save(): BlkState {
+    const { u32 } = this.#core;
+    const word = (field: number) => u32[(this.#ctx + field) >>> 2];
+    const heads: number[] = [];
+    for (let head = 0; head < (this.#layout?.size ?? 0); head++) {
+      if (word(VqDevice.Slots + head * VqSlot.Size + VqSlot.Parts) !== 0) heads.push(head);
+    }
+    const queue = this.#layout
+      ? { available: word(VqDevice.LastAvailable), used: word(VqDevice.UsedIndex), fault: word(VqDevice.Fault), heads }
+      : null;
+    return { writeback: this.#config.writeback, queue };
+  }
+
+  /**
+   * Requests that were under way are made available once more, in the places of the ring before those not yet consumed:
+   * free ones, for a driver has no more requests outstanding than the ring has places.
+   */
+  restore(state: unknown): void {
+    const { writeback, queue } = checkBlk(state, this.#layout?.size ?? 0);
+    this.#config.writeback = writeback;
+    if (!this.#layout || !queue) return;
+    const { size, available } = this.#layout;
+    const { heads } = queue;
+    const first = (queue.available - heads.length) & 0xffff;
+    const view = new DataView(this.#core.u8.buffer);
+    for (const [i, head] of heads.entries()) {
+      const place = available + AvailableRing.Ring + ((first + i) & (size - 1)) * AvailableRing.EntrySize;
+      view.setUint16(place, head, true);
+    }
+    this.#core.set(this.#ctx + VqDevice.LastAvailable, first);
+    this.#core.set(this.#ctx + VqDevice.UsedIndex, queue.used & 0xffff);
+    this.#core.set(this.#ctx + VqDevice.Fault, queue.fault);
+    if (queue.fault === VqFault.None) this.#pump(VqAnswer.More);
   }
 
   /** Goes on from a VqAnswer for as long as there is more, then interrupts once at most. */

@@ -14,26 +14,26 @@ export interface VirtioMmioOptions {
 
 /** The virtio-mmio transport, version 2 (VIRTIO 1.2 §4.2). Registers are read and written as aligned 32-bit words. */
 export class VirtioMmio implements MmioDevice {
-  readonly #transport: VirtioTransport;
+  readonly transport: VirtioTransport;
   readonly #releases: Release[];
 
   /** @throws ParavaneError EXISTS when the window is taken */
   constructor(machine: Machine, device: VirtioDevice, options: VirtioMmioOptions) {
-    this.#transport = new VirtioTransport(device, machine.memory, machine.interrupt(options.interrupt));
+    this.transport = new VirtioTransport(device, machine.memory, machine.interrupt(options.interrupt));
     this.#releases = [
       machine.mmio.register(options.base, Mmio.WindowSize, this),
-      machine.onReset(() => this.#transport.reset()),
+      machine.onReset(() => this.transport.reset()),
     ];
   }
 
   close(): void | Promise<void> {
     for (const release of this.#releases.splice(0)) release();
-    this.#transport.reset();
-    return this.#transport.stopping;
+    this.transport.reset();
+    return this.transport.stopping;
   }
 
   readMmio(offset: number, width: Width): number {
-    const t = this.#transport;
+    const t = this.transport;
     if (offset >= Mmio.Config) return t.device.readConfig(offset - Mmio.Config, width);
     if (width !== 4) return 0;
     switch (offset) {
@@ -64,7 +64,7 @@ export class VirtioMmio implements MmioDevice {
   }
 
   writeMmio(offset: number, width: Width, value: number): void {
-    const t = this.#transport;
+    const t = this.transport;
     if (offset >= Mmio.Config) {
       t.device.writeConfig(offset - Mmio.Config, width, value);
       return;
@@ -101,7 +101,7 @@ export class VirtioMmio implements MmioDevice {
   }
 
   #configureQueue(offset: number, value: number): void {
-    this.#transport.configureQueue((queue) => {
+    this.transport.configureQueue((queue) => {
       if (offset === Mmio.QueueSize) queue.size = value;
       else if (offset === Mmio.QueueDescriptorsLow) queue.low.descriptors = value;
       else if (offset === Mmio.QueueDescriptorsHigh) queue.high.descriptors = value;

@@ -3,7 +3,7 @@ import { parseSize } from "../../size.ts";
 import { UsageError } from "../../usage.ts";
 
 /** What drives the disks; CD drives are always on IDE. */
-export const DISK_MODELS = ["ide", "virtio", "pvscsi"] as const;
+const DISK_MODELS = ["ide", "virtio", "pvscsi"] as const;
 export type DiskModel = (typeof DISK_MODELS)[number];
 
 /** What the command line asks for. */

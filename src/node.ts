@@ -5,6 +5,7 @@ import { dirname } from "node:path";
 import { ParavaneError } from "./core/error.ts";
 import { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
 import { FileStore } from "./host/store/file.ts";
+import { imageFile } from "./node/bundle.ts";
 import { nativeInflate } from "./node/decompress.ts";
 import { sameFolder } from "./node/gate.ts";
 
@@ -20,7 +21,8 @@ export { allowFolders, anyFile, sameFolder, writableParent } from "./node/gate.t
  * another is given); `close()` closes all.
  * @throws ParavaneError NOT_FOUND, DENIED (a parent elsewhere), READ_ONLY (no permission to write), CORRUPT, UNSUPPORTED, INVALID, ABORTED, IO
  */
-export async function openFile(path: string, options: OpenDiskOptions = {}): Promise<Disk> {
+export async function openFile(name: string, options: OpenDiskOptions = {}): Promise<Disk> {
+  const path = imageFile(name);
   const store = new FileStore(path, { readOnly: options.readOnly ?? false });
   try {
     return await openDisk(store, { gate: sameFolder(path), codecs: { deflate: nativeInflate(false) }, ...options });

@@ -9,6 +9,7 @@ import { done, ours, qemuImg, qemuIo, rawFile, scratch } from "../support/img.ts
 import { peerTest } from "../support/peers.ts";
 import {
   bochsImage,
+  bundle,
   cloopImage,
   type DmgPart,
   dmgImage,
@@ -190,4 +191,48 @@ describe("dmg that QEMU does not read here", () => {
       expect(disk.describe()).toMatchObject({ compression: ["bzip2"] });
     });
   }
+});
+
+describe("Parallels bundles", () => {
+  peerTest(
+    "qemu-img",
+    "qemu-utils",
+    "a folder whose expanding disks QEMU made, plain parts, and a snapshot",
+    async () => {
+      const [now, then] = [mixed(2 * MiB), mixed(2 * MiB)];
+      now.fill(0x5a, 300_000, 800_000);
+      now.fill(0xa5, 1_800_000, 1_800_700);
+      const { descriptor, files } = bundle(now, then);
+      const folder = path("hdd");
+      fs.mkdirSync(folder);
+      fs.writeFileSync(at(`${folder.split("/").at(-1)}/DiskDescriptor.xml`), descriptor);
+      for (const [name, bytes] of Object.entries(files)) {
+        const file = `${folder}/${name}`;
+        // What this suite builds is what QEMU takes for such a disk.
+        if (name !== "1.0.hds") {
+          const built = write("hds", bytes);
+          qemuImg("check", "-q", "-f", "parallels", built);
+          const raw = path("raw");
+          qemuImg("convert", "-f", "parallels", "-O", "raw", built, raw);
+          if (name === "0.0.hds") {
+            expect(fs.readFileSync(raw).equals(Buffer.from(then.subarray(0, MiB)))).toBe(true);
+            qemuImg("convert", "-f", "raw", "-O", "parallels", "-o", "cluster_size=64k", raw, file);
+            continue;
+          }
+        }
+        fs.writeFileSync(file, bytes);
+      }
+      const raw = path("raw");
+      await done("convert", folder, raw);
+      expect(fs.readFileSync(raw).equals(Buffer.from(now))).toBe(true);
+      qemuImg("compare", "-f", "raw", "-F", "raw", raw, write("raw", now));
+      const info = JSON.parse(await done("info", "--output=json", folder));
+      expect(info).toMatchObject({ format: "parallels-bundle", "virtual-size": 2 * MiB });
+      // Nothing is opened from outside the folder.
+      fs.writeFileSync(`${folder}/DiskDescriptor.xml`, descriptor.replace("0.1.hds", "../outside.hds"));
+      const denied = await ours("info", folder);
+      expect([denied.code, denied.stderr]).toEqual([1, expect.stringContaining("is outside")]);
+      expect((await ours("resize", folder, "+1M")).stderr).toContain("only read");
+    },
+  );
 });

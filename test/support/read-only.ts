@@ -330,11 +330,83 @@ export function qcow1Image(content: Uint8Array, { clusterBits = 12, l2Bits = 9, 
   return joined([head, l1, rest]);
 }
 
-/** One small image of each format, by its name. */
+/** One small image of each format, by its name; of bundles, the descriptor. */
 export const READ_ONLY: Record<string, (content: Uint8Array) => Uint8Array> = {
+  "parallels-bundle": (content) => new TextEncoder().encode(bundle(content, mixed(content.length, 9)).descriptor),
   qed: (content) => qedImage(content),
   qcow: (content) => qcow1Image(content),
   bochs: (content) => bochsImage(content, { extentBytes: 32768 }),
   cloop: (content) => cloopImage(content, 32768),
   dmg: (content) => dmgImage(dmgParts(content), { tables: 2 }),
 };
+
+/** An expanding Parallels disk, or what it holds over one with the content `base`. */
+export function hdsImage(content: Uint8Array, base?: Uint8Array, clusterBytes = 4096): Uint8Array {
+  const count = Math.ceil(content.length / clusterBytes);
+  const start = Math.ceil((64 + count * 4) / clusterBytes) * clusterBytes;
+  const head = new Uint8Array(start);
+  const view = new DataView(head.buffer);
+  head.set(new TextEncoder().encode("WithouFreSpacExt"));
+  for (const [at, value] of [
+    [16, 2],
+    [28, clusterBytes / SECTOR],
+    [32, count],
+    [36, content.length / SECTOR],
+    [48, start / SECTOR],
+  ])
+    view.setUint32(at, value, true);
+  const clusters: Uint8Array[] = [];
+  for (let i = 0; i < count; i++) {
+    const [bytes, below] = [content, base].map((all) => all?.subarray(i * clusterBytes, (i + 1) * clusterBytes));
+    if (below ? Buffer.compare(bytes!, below) === 0 : isZero(bytes!)) continue;
+    view.setUint32(64 + i * 4, start / clusterBytes + clusters.length, true);
+    clusters.push(padded(bytes!, clusterBytes));
+  }
+  return joined([head, ...clusters]);
+}
+
+const GUIDS = ["5fbaabe3-6958-40ff-92a7-860e329aab41", "11111111-2222-3333-4444-555555555555"];
+const NONE = "00000000-0000-0000-0000-000000000000";
+
+interface Bundle {
+  descriptor: string;
+  files: Record<string, Uint8Array>;
+}
+
+/** A disk in two parts, the second one plain at first; and of each, what was written after a snapshot, when it was `before`. */
+export function bundle(
+  content: Uint8Array,
+  before: Uint8Array,
+  { cut = content.length / 2, clusterBytes = 4096 } = {},
+): Bundle {
+  const files: Record<string, Uint8Array> = {};
+  const storages = [
+    [0, cut],
+    [cut, content.length],
+  ].map(([from, to], i) => {
+    const [now, then] = [content.subarray(from, to), before.subarray(from, to)];
+    files[`${i}.0.hds`] = i === 1 ? then : hdsImage(then, undefined, clusterBytes);
+    files[`${i}.1.hds`] = hdsImage(now, then, clusterBytes);
+    const image = (guid: string, type: string, file: string) =>
+      `<Image><GUID>{${guid}}</GUID><Type>${type}</Type><File>${file}</File></Image>`;
+    return `<Storage><Start>${from / SECTOR}</Start><End>${to / SECTOR}</End><Blocksize>${clusterBytes / SECTOR}</Blocksize>
+      ${image(GUIDS[1], i === 1 ? "Plain" : "Compressed", `${i}.0.hds`)}
+      ${image(GUIDS[0], "Compressed", `${i}.1.hds`)}
+    </Storage>`;
+  });
+  const shot = (guid: string, parent: string) =>
+    `<Shot><GUID>{${guid}}</GUID><ParentGUID>{${parent}}</ParentGUID></Shot>`;
+  const descriptor = `<?xml version='1.0' encoding='UTF-8'?>
+<Parallels_disk_image Version="1.0">
+  <Disk_Parameters>
+    <Disk_size>${content.length / SECTOR}</Disk_size><Cylinders>${content.length / SECTOR / 512}</Cylinders>
+    <PhysicalSectorSize>4096</PhysicalSectorSize><Heads>16</Heads><Sectors>32</Sectors><Padding>0</Padding>
+    <Encryption><Engine>{${NONE}}</Engine><Data></Data></Encryption>
+    <UID>{9a6a5c5a-3d3b-4f0a-8f7c-000000000001}</UID><Name>disk &amp; more</Name>
+  </Disk_Parameters>
+  <StorageData>${storages.join("\n")}</StorageData>
+  <Snapshots><TopGUID>{${GUIDS[0]}}</TopGUID>${shot(GUIDS[0], GUIDS[1])}${shot(GUIDS[1], NONE)}</Snapshots>
+</Parallels_disk_image>
+`;
+  return { descriptor, files };
+}

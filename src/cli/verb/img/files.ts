@@ -3,6 +3,7 @@ import type { Block } from "../../../core/block.ts";
 import type { Passphrase } from "../../../core/secret.ts";
 import { type Disk, openDisk } from "../../../host/block/open.ts";
 import { FileStore } from "../../../host/store/file.ts";
+import { imageFile } from "../../../node/bundle.ts";
 import { nativeInflate } from "../../../node/decompress.ts";
 import { allowFolders, realOf, sameFolder, writableParent } from "../../../node/gate.ts";
 import { ourFormat } from "./names.ts";
@@ -33,10 +34,11 @@ export interface OpenImageOptions {
  * Opens an image file and those that it is based on: in its own folder or those allowed, and none by URL.
  * @throws ParavaneError NOT_FOUND, DENIED, CORRUPT, UNSUPPORTED, READ_ONLY, INVALID, IO
  */
-export async function openImage(path: string, options: OpenImageOptions = {}): Promise<Disk> {
+export async function openImage(name: string, options: OpenImageOptions = {}): Promise<Disk> {
   const { format, write = false, async = false, alone, backing, allow = [], committing, ...rest } = options;
   const { snapshot, onWarning, locked, passphraseFor } = rest;
-  const passphrase = passphraseFor?.(path);
+  const passphrase = passphraseFor?.(name);
+  const path = imageFile(name);
   const store = new FileStore(path, { readOnly: !write, async });
   const gate = allow.length > 0 ? allowFolders([dirname(path), ...allow]) : sameFolder(path);
   try {

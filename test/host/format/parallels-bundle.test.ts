@@ -1,0 +1,187 @@
+import { describe, expect, test } from "vitest";
+import { ParavaneError } from "../../../src/core/error.ts";
+import { readBytes } from "../../../src/host/block/bytes.ts";
+import { type Disk, openDisk } from "../../../src/host/block/open.ts";
+import { parseXml } from "../../../src/host/format/xml.ts";
+import { KeptStore } from "../../support/disks.ts";
+import { random } from "../../support/fuzz-disk.ts";
+import { bundle, mixed } from "../../support/read-only.ts";
+import { LateStore } from "../../support/stores.ts";
+
+const SIZE = 1 << 20;
+const NOW = mixed(SIZE);
+const THEN = mixed(SIZE, 9);
+const MADE = bundle(NOW, THEN);
+const TOP = "{5fbaabe3-6958-40ff-92a7-860e329aab41}";
+const FIRST = "{11111111-2222-3333-4444-555555555555}";
+const NONE = "{00000000-0000-0000-0000-000000000000}";
+
+class Opened extends KeptStore {
+  closed = false;
+  override close(): void {
+    this.closed = true;
+    super.close();
+  }
+}
+
+function open(descriptor: string, files = MADE.files, late = false): { opening: Promise<Disk>; stores: Opened[] } {
+  const stores: Opened[] = [];
+  const openFile = (name: string) => {
+    if (!files[name]) throw new ParavaneError("NOT_FOUND", `there is no ${name}`);
+    stores.push(new Opened(files[name]));
+    return late ? new LateStore(stores.at(-1)!) : stores.at(-1)!;
+  };
+  const store = new KeptStore(new TextEncoder().encode(descriptor));
+  return { opening: openDisk(store, { readOnly: true, openFile }), stores };
+}
+const same = (bytes: Uint8Array, wanted: Uint8Array) => expect(Buffer.compare(bytes, wanted)).toBe(0);
+const outcome = (descriptor: string) =>
+  open(descriptor).opening.then(
+    () => "opened",
+    ({ code, message }) => `${code}: ${message}`,
+  );
+
+test("parts and snapshots make one disk, which closes all its files", async () => {
+  for (const [late, clusterBytes] of [
+    [false, 4096],
+    [true, 65536],
+  ] as const) {
+    const made = bundle(NOW, THEN, { clusterBytes, cut: 720_896 });
+    const { opening, stores } = open(made.descriptor, made.files, late);
+    const disk = await opening;
+    same(await readBytes(disk, 0, SIZE), NOW);
+    // Over the border of the parts.
+    expect(await readBytes(disk, 720_896 - 1024, 2048)).toEqual(NOW.subarray(720_896 - 1024, 720_896 + 1024));
+    expect(disk.describe()).toMatchObject({
+      states: [TOP, FIRST],
+      files: ["0.1.hds", "0.0.hds", "1.1.hds", "1.0.hds"],
+    });
+    // A position is of no use where there are several files.
+    const places = await disk.places(0, SIZE);
+    expect(places.every(({ position }) => position === undefined)).toBe(true);
+    await disk.close();
+    expect(stores.map(({ closed }) => closed)).toEqual([true, true, true, true]);
+  }
+});
+
+test("the state before the snapshot is read when it is made the newest", async () => {
+  const descriptor = MADE.descriptor.replace(`<TopGUID>${TOP}`, `<TopGUID>${FIRST}`);
+  same(await readBytes(await open(descriptor).opening, 0, SIZE), THEN);
+});
+
+test("without snapshots the usual GUID is meant", async () => {
+  const made = bundle(NOW, new Uint8Array(SIZE));
+  const plain = made.descriptor
+    .replace(/<Snapshots>[\s\S]*<\/Snapshots>/, "")
+    .replaceAll(/<Image><GUID>\{1{8}[\s\S]*?<\/Image>/g, "");
+  same(await readBytes(await open(plain, made.files).opening, 0, SIZE), NOW);
+});
+
+describe("what is refused", () => {
+  const { descriptor } = MADE;
+  test.each<[string, string, RegExp]>([
+    ["another version", descriptor.replace('"1.0"', '"2.0"'), /UNSUPPORTED: version 2.0/],
+    ["encryption", descriptor.replace(`<Engine>${NONE}`, `<Engine>${TOP}`), /UNSUPPORTED: .*encrypted/],
+    [
+      "a gap between parts",
+      descriptor.replace("<Start>1024", "<Start>1025"),
+      /CORRUPT: the Storage is of bytes 524800/,
+    ],
+    ["a part of nothing", descriptor.replace("<End>1024", "<End>0"), /CORRUPT: the Storage is of bytes 0 to 0/],
+    ["another size", descriptor.replace("<Disk_size>2048", "<Disk_size>4096"), /CORRUPT: the Disk_size says/],
+    ["a size that is none", descriptor.replace("<Disk_size>2048", "<Disk_size>-1"), /CORRUPT: the Disk_size says "-1"/],
+    [
+      "two sizes",
+      descriptor.replace("<Cylinders>4</Cylinders>", "<Disk_size>1</Disk_size>"),
+      /more than one <Disk_size>/,
+    ],
+    ["no storages", descriptor.replaceAll("StorageData", "Storages"), /has no <StorageData>/],
+    ["a type", descriptor.replace("Compressed", "Sparse"), /UNSUPPORTED: images of type "Sparse"/],
+    ["a snapshot without an image", descriptor.replace(`<GUID>${TOP}`, `<GUID>${NONE}`), /has 0 images for snapshot/],
+    ["a loop", descriptor.replace(`<ParentGUID>${NONE}`, `<ParentGUID>${TOP}`), /CORRUPT: .*or a loop/],
+    [
+      "a parent that is not there",
+      descriptor.replace(`<ParentGUID>${NONE}`, `<ParentGUID>{${"2".repeat(8)}${NONE.slice(9)}`),
+      /has no <Shot>/,
+    ],
+    ["no newest state", descriptor.replace(`<TopGUID>${TOP}`, `<TopGUID>${NONE}`), /no newest state/],
+    ["a GUID that is none", descriptor.replace(`<TopGUID>${TOP}`, "<TopGUID>x"), /no GUID/],
+    [
+      "a plain file that has a parent",
+      descriptor.replace(/(0\.1\.hds[\s\S]*?)Compressed(<\/Type><File>1)/, "$1Plain$2"),
+      /is plain, but has/,
+    ],
+    ["a file that is not there", descriptor.replace("0.1.hds", "../etc"), /NOT_FOUND/],
+    ["a file that is no expanding disk", descriptor.replace("0.1.hds", "1.0.hds"), /CORRUPT: the header has no magic/],
+    ["what is not XML", descriptor.replace("</StorageData>", ""), /CORRUPT: .*not well-formed/],
+    ["more text than there is of such", descriptor + " ".repeat(2 ** 20), /CORRUPT: .*more than 1048576/],
+  ])("%s", async (_, changed, message) => {
+    expect(changed).not.toBe(descriptor);
+    expect(await outcome(changed)).toMatch(message);
+  });
+
+  test("what was opened is closed when the rest cannot be", async () => {
+    const { opening, stores } = open(MADE.descriptor.replace("1.0.hds", "gone"));
+    await expect(opening).rejects.toMatchObject({ code: "NOT_FOUND" });
+    expect(stores.map(({ closed }) => closed)).toEqual([true, true, true]);
+  });
+});
+
+test("descriptors changed at random open or are refused in our words", async () => {
+  const runs = 400;
+  const outcomes: Record<string, number> = {};
+  for (let run = 0; run < runs; run++) {
+    const pick = random(1_000_003 + run);
+    let text = MADE.descriptor;
+    for (let changes = 1 + pick(3); changes > 0; changes--) {
+      const at = pick(text.length);
+      const put = ["", "<", ">", "&", "9", "-", "\0", "<!--", text.slice(pick(text.length)).slice(0, pick(200))][
+        pick(9)
+      ];
+      text = text.slice(0, at) + put + text.slice(at + pick(4));
+    }
+    const bytes = new TextEncoder().encode(text);
+    const opening = openDisk(new KeptStore(bytes), {
+      ...{ format: "parallels-bundle", readOnly: true },
+      openFile: (name) => new KeptStore(MADE.files[name] ?? new Uint8Array(0)),
+    });
+    const found = await opening.then(
+      () => "opened",
+      (error) => (error instanceof ParavaneError ? error.code : String(error)),
+    );
+    outcomes[found] = (outcomes[found] ?? 0) + 1;
+  }
+  expect(Object.keys(outcomes).sort()).toEqual(["CORRUPT", "UNSUPPORTED", "opened"]);
+});
+
+test("XML is read strictly", () => {
+  expect(parseXml(`<?xml version="1.0"?><!-- a --><a b='1' c="&lt;"><d/>\n<e>&#65;&#x42;</e ></a>\n<!-- -->`)).toEqual({
+    name: "a",
+    attributes: new Map([
+      ["b", "1"],
+      ["c", "<"],
+    ]),
+    children: [
+      { name: "d", attributes: new Map(), children: [], text: "" },
+      { name: "e", attributes: new Map(), children: [], text: "AB" },
+    ],
+    text: "\n",
+  });
+  for (const [text, message] of [
+    ["", /should begin/],
+    ["<a>", /too early/],
+    ["<a></b>", /ends as something else/],
+    ["<a/><a/>", /more after/],
+    ["<a b=1/>", /should stand/],
+    ["<a b='1' b='2'/>", /twice/],
+    ["<a b='<'/>", /a tag/],
+    ["<a>x<b/></a>", /both text and elements/],
+    ["<a>&b;</a>", /entity/],
+    ["<a><![CDATA[x]]></a>", /name should/],
+    ["<a><?b?></a>", /name should/],
+    ['<!DOCTYPE a [<!ENTITY b "c">]><a/>', /type definition/],
+    ["<a>".repeat(40), /too deeply/],
+    ["<a b='1'c='2'/>", /should stand|name/],
+  ] as const)
+    expect(() => parseXml(text), text).toThrow(message);
+});

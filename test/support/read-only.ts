@@ -341,7 +341,7 @@ export const READ_ONLY: Record<string, (content: Uint8Array) => Uint8Array> = {
 };
 
 /** An expanding Parallels disk, or what it holds over one with the content `base`. */
-export function hdsImage(content: Uint8Array, base?: Uint8Array, clusterBytes = 4096): Uint8Array {
+function hdsImage(content: Uint8Array, base?: Uint8Array, clusterBytes = 4096): Uint8Array {
   const count = Math.ceil(content.length / clusterBytes);
   const start = Math.ceil((64 + count * 4) / clusterBytes) * clusterBytes;
   const head = new Uint8Array(start);

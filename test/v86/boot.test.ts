@@ -4,7 +4,16 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, expect } from "vitest";
-import { copyDisk, createDisk, createFile, MemoryStore, openFile, overlay } from "../../src/node.ts";
+import {
+  cdFromBlock,
+  copyDisk,
+  createDisk,
+  createFile,
+  MemoryStore,
+  openCueFile,
+  openFile,
+  overlay,
+} from "../../src/node.ts";
 import { type GuestKit, guestKit, KIT_TOOLS } from "../guest/kit/kit.ts";
 import { buildDist, paravane } from "../support/dist.ts";
 import { Guest, guestTest } from "../support/guest.ts";
@@ -41,7 +50,8 @@ guestTest(
     execFileSync("qemu-img", ["convert", "-O", "qcow2", kit.disk, at("root.qcow2")]);
     const root = await openFile(at("root.qcow2"));
     const data = await createFile(at("data.qcow2"), { format: "qcow2", size: 600 << 20 });
-    const guest = new Guest({ ide: [[root, data]] });
+    const iso = cdFromBlock(await openFile(kit.cd, { format: "raw", readOnly: true }));
+    const guest = new Guest({ ide: [[root, data], [{ cd: iso }]] });
     await guest.login();
     expect(await guest.run("cat /sys/class/ata_device/dev1.?/xfer_mode")).toBe("XFER_UDMA_2\nXFER_UDMA_2\n");
     // Linux probes disks at the same time, and names them as they come.
@@ -56,6 +66,8 @@ guestTest(
     await guest.run("cp /mnt/one /mnt/two && sync && echo 3 > /proc/sys/vm/drop_caches", 300);
     await guest.run("cmp /mnt/one /mnt/two && tail -c 20000000 /mnt/two > /root/tail && sync", 300);
     const sum = (await guest.run("md5sum < /root/tail")).slice(0, 32);
+    await askDrives(guest, device);
+    await changeDiscs(guest);
     const log = (await guest.run("dmesg")).split("\n");
     expect(log.filter((line) => ABOUT_DISKS.test(line) && TROUBLE.test(line))).toEqual([]);
     await guest.powerOff();
@@ -73,6 +85,53 @@ guestTest(
     expect(execFileSync("md5sum", { input: read, encoding: "utf8" }).slice(0, 32)).toBe(sum);
   },
 );
+
+/** What Debian's own tools say of the disk that is not the root. */
+async function askDrives(guest: Guest, device: string): Promise<void> {
+  const identity = await guest.run(`hdparm -I ${device}`);
+  for (const word of [
+    "*udma2",
+    "Write cache",
+    "SMART feature set",
+    "device size with M = 1024*1024:         600 MBytes",
+  ]) {
+    expect(identity).toContain(word);
+  }
+  const health = await guest.run(`smartctl -a ${device}`);
+  expect(health).toContain("test result: PASSED");
+  expect(health).toMatch(/ATA Error Count|No Errors Logged/);
+  await guest.run(`smartctl -t short ${device}`);
+  expect(await guest.run(`hdparm -W ${device}`)).toMatch(/write-caching = {2}1 \(on\)/);
+  expect(await guest.run(`sg_inq ${device}`)).toContain("ATA");
+}
+
+/** A disc is mounted, given away when it is not needed, and another one read: files, then an audio disc's table of contents. */
+async function changeDiscs(guest: Guest): Promise<void> {
+  const tray = guest.disks.ide!.tray(1, 0);
+  await guest.run("mkdir -p /cd && mount -t iso9660 -o ro /dev/sr0 /cd");
+  expect(await guest.run("cat /cd/marker")).toBe("El Torito\n");
+  expect(() => tray.eject()).toThrow(expect.objectContaining({ code: "BUSY" }));
+  expect(await guest.run("sg_raw -r 36 /dev/sr0 12 00 00 00 24 00 2>&1")).toMatch(/05 80/);
+  await guest.run("umount /cd && eject /dev/sr0");
+  expect(tray.isOpen).toBe(true);
+  writeFileSync(at("songs.bin"), new Uint8Array(600 * 2352));
+  writeFileSync(
+    at("songs.cue"),
+    'FILE "songs.bin" BINARY\nTRACK 01 AUDIO\nINDEX 01 00:00:00\nTRACK 02 AUDIO\nINDEX 01 00:04:00',
+  );
+  tray.insert(await openCueFile(at("songs.cue")));
+  // The first command hears of the change.
+  await guest.try("sg_raw /dev/sr0 00 00 00 00 00 00");
+  // READ TOC, format 0: audio tracks 1 and 2 at sectors 0 and 300, and the lead-out at 600 (MMC-3 §5.23).
+  const toc = await guest.run("sg_raw -r 28 /dev/sr0 43 00 00 00 00 00 00 00 1c 00 2>&1");
+  const bytes = [...toc.matchAll(/^ *[0-9a-f]{2} +((?:[0-9a-f]{2} +)+)/gm)].flatMap(([, row]) =>
+    row.trim().split(/ +/),
+  );
+  expect(bytes.slice(0, 4)).toEqual(["00", "1a", "01", "02"]);
+  expect(bytes.slice(8, 12).join("") + bytes.slice(16, 20).join("") + bytes.slice(24, 28).join("")).toBe(
+    "00000000" + "0000012c" + "00000258",
+  );
+}
 
 const SCRIPT = `expect "KIT: GRUB" 120
 expect "login: " 400

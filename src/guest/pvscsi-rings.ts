@@ -14,6 +14,7 @@ import type { GuestRam } from "../hypervisor/memory.ts";
 export const MAX_ELEMENTS = 128;
 const LIST = MAX_ELEMENTS * PvscsiElement.Size;
 const SENSE = 32;
+const NO_SENSE = new Uint8Array(0);
 const PER_PAGE = PvscsiPage.Size / PvscsiRequest.Size;
 
 /** A SCSI command for one target. Segments are guest-physical. */
@@ -93,15 +94,19 @@ export class PvscsiDriverRings {
     put64(PvscsiRequest.SenseAddress, this.#senses + (id - 1) * SENSE);
     put(PvscsiRequest.SenseLength, SENSE);
     put(PvscsiRequest.Flags, way | (list ? PvscsiFlag.List : 0));
-    const bytes = this.#ram.bytes(at + PvscsiRequest.Cdb, PvscsiRequest.Size - PvscsiRequest.Cdb);
-    bytes.fill(0);
-    bytes.set(cdb);
-    bytes[PvscsiRequest.CdbLength - PvscsiRequest.Cdb] = cdb.length;
-    bytes[PvscsiRequest.Target - PvscsiRequest.Cdb] = call.target;
+    for (let i = PvscsiRequest.Cdb; i < PvscsiRequest.Size; i += 4) put(i, 0);
+    for (let i = 0; i < cdb.length; i++) view.setUint8(at + PvscsiRequest.Cdb + i, cdb[i]);
+    view.setUint8(at + PvscsiRequest.CdbLength, cdb.length);
+    view.setUint8(at + PvscsiRequest.Target, call.target);
     this.#calls[id] = call;
     this.#produced = (this.#produced + 1) >>> 0;
     view.setUint32(this.state + PvscsiRings.RequestProducer, this.#produced, true);
     return true;
+  }
+
+  /** Is there something that `poll` would hand out? */
+  get hasCompletions(): boolean {
+    return this.#view.getUint32(this.state + PvscsiRings.CompletionProducer, true) !== this.#consumed;
   }
 
   /** Hands out what has been completed; how many. @returns -1 when the device has answered what it was not asked */
@@ -114,11 +119,12 @@ export class PvscsiDriverRings {
       const call = this.#calls[id];
       if (!call) return -1;
       const sense = this.#senses + (id - 1) * SENSE;
+      const senseLength = Math.min(SENSE, view.getUint32(at + PvscsiCompletion.SenseLength, true));
       const result: ScsiResult = {
         host: view.getUint16(at + PvscsiCompletion.HostStatus, true),
         status: view.getUint16(at + PvscsiCompletion.ScsiStatus, true),
         bytes: view.getUint32(at + PvscsiCompletion.DataLength, true),
-        sense: this.#ram.bytes(sense, Math.min(SENSE, view.getUint32(at + PvscsiCompletion.SenseLength, true))).slice(),
+        sense: senseLength === 0 ? NO_SENSE : this.#ram.bytes(sense, senseLength).slice(),
       };
       this.#calls[id] = undefined;
       this.#idle.push(id);
@@ -136,7 +142,7 @@ export class PvscsiDriverRings {
       if (!call) return;
       this.#calls[id] = undefined;
       this.#idle.push(id);
-      call.done({ host: HostStatus.BusReset, status: 0, bytes: 0, sense: new Uint8Array(0) });
+      call.done({ host: HostStatus.BusReset, status: 0, bytes: 0, sense: NO_SENSE });
     });
   }
 

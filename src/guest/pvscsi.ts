@@ -117,7 +117,7 @@ export class PvscsiHost {
         this.#wanted = false;
         this.#write(PvscsiRegister.KickReadWrite, 0);
         // Acknowledged before the ring is looked at: what comes afterwards interrupts.
-        if (this.#hasCompletions()) this.#write(PvscsiRegister.InterruptStatus, PvscsiInterrupt.Completion);
+        if (this.rings.hasCompletions) this.#write(PvscsiRegister.InterruptStatus, PvscsiInterrupt.Completion);
         this.#poll();
       }
     } finally {
@@ -171,12 +171,6 @@ export class PvscsiHost {
     this.#write(PvscsiRegister.InterruptStatus, causes);
     if ((causes & PvscsiInterrupt.Completion) !== 0) this.#poll();
     if ((causes & PvscsiInterrupt.Message) !== 0) this.#takeMessages();
-  }
-
-  #hasCompletions(): boolean {
-    const { ram } = this.#cpu;
-    const { state } = this.rings;
-    return ram.read32(state + PvscsiRings.CompletionProducer) !== ram.read32(state + PvscsiRings.CompletionConsumer);
   }
 
   #poll(): void {

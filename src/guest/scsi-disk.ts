@@ -212,21 +212,31 @@ function word(bytes: Uint8Array, at: number): number {
   return new DataView(bytes.buffer, bytes.byteOffset).getUint32(at);
 }
 
+/** CDBs of ten and sixteen bytes, the rest of them zero; the rings copy them at once, so that one of each is enough. */
+const TEN = new Uint8Array(10);
+const SIXTEEN = new Uint8Array(16);
+
 function short(code: ScsiOp, lba: number, blocks: number): Uint8Array {
-  const cdb = new Uint8Array(10);
-  const view = new DataView(cdb.buffer);
-  cdb[0] = code;
-  view.setUint32(2, lba);
-  view.setUint16(7, blocks);
-  return cdb;
+  TEN.fill(0);
+  TEN[0] = code;
+  put32(TEN, 2, lba);
+  TEN[7] = blocks >>> 8;
+  TEN[8] = blocks;
+  return TEN;
 }
 
 function wide(code: number, lba: number, blocks: number): Uint8Array {
-  const cdb = new Uint8Array(16);
-  const view = new DataView(cdb.buffer);
-  cdb[0] = code;
-  view.setUint32(2, Math.floor(lba / 2 ** 32));
-  view.setUint32(6, lba % 2 ** 32);
-  view.setUint32(10, blocks);
-  return cdb;
+  SIXTEEN.fill(0);
+  SIXTEEN[0] = code;
+  put32(SIXTEEN, 2, Math.floor(lba / 2 ** 32));
+  put32(SIXTEEN, 6, lba);
+  put32(SIXTEEN, 10, blocks);
+  return SIXTEEN;
+}
+
+function put32(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value >>> 24;
+  bytes[at + 1] = value >>> 16;
+  bytes[at + 2] = value >>> 8;
+  bytes[at + 3] = value;
 }

@@ -11,7 +11,7 @@ import { carryOut, conclude } from "../scsi/execute.ts";
 import type { Outcome } from "../scsi/outcome.ts";
 import { senseBytes } from "../scsi/sense.ts";
 import { RingContext } from "./rings.ts";
-import { type Task, takeTask } from "./task.ts";
+import { newTask, type Task, takeTask } from "./task.ts";
 
 const NOTHING: Outcome = { sense: null, bytes: 0, overrun: false };
 
@@ -33,6 +33,9 @@ export class CommandQueue {
   readonly #completed: () => void;
   readonly #tasks = new Set<Task>();
   readonly #ending = new Set<Promise<void>>();
+  /** Done with, to be used again. */
+  readonly #spareTasks: Task[] = [];
+  readonly #spareRequests: BlockRequest[] = [];
   /** Entries of PvscsiContext.Done that wait for `pvscsiComplete`. */
   #done = 0;
   #pumping = false;
@@ -101,7 +104,7 @@ export class CommandQueue {
     const count = this.rings.get(PvscsiContext.CommandCount);
     if (count === 0) return 0;
     const tasks: Task[] = [];
-    for (let i = 0; i < count; i++) tasks.push(takeTask(core, address, i));
+    for (let i = 0; i < count; i++) tasks.push(takeTask(core, address, i, this.#spareTasks.pop() ?? newTask()));
     this.#start(tasks);
     return answer | this.#complete();
   }
@@ -126,7 +129,7 @@ export class CommandQueue {
       this.#finish(task, NOTHING);
       return;
     }
-    const result = carryOut(work, task.buffer, this.#touch);
+    const result = carryOut(work, task.buffer, this.#touch, this.#spareRequests);
     if (!("requests" in result)) {
       this.#finish(task, result);
       return;
@@ -135,7 +138,7 @@ export class CommandQueue {
     let batch = batches.find((each) => each.disk === disk);
     if (!batch) batches.push((batch = { disk, tasks: [], requests: [] }));
     batch.tasks.push(task);
-    batch.requests.push(...result.requests);
+    for (const request of result.requests) batch.requests.push(request);
   }
 
   #submit(batch: Batch): void {
@@ -158,6 +161,7 @@ export class CommandQueue {
         for (const task of batch.tasks) {
           this.#tasks.delete(task);
           if (!task.dead) this.#conclude(task, batch.disk);
+          else this.#forget(task);
         }
         this.#pump(this.#complete() | PvscsiAnswer.More);
       });
@@ -185,6 +189,13 @@ export class CommandQueue {
     u32[at + PvscsiDone.DataLength / 4] = bytes;
     u32[at + PvscsiDone.SenseLength / 4] = told?.length ?? 0;
     u32[at + PvscsiDone.Status / 4] = host | ((failed ? ScsiStatus.CheckCondition : ScsiStatus.Good) << 16);
+    this.#forget(task);
+  }
+
+  #forget(task: Task): void {
+    if (task.requests) for (const request of task.requests.requests) this.#spareRequests.push(request);
+    task.requests = null;
+    this.#spareTasks.push(task);
   }
 
   #complete(): number {

@@ -20,12 +20,30 @@ export interface Requests {
 /** Bytes of the private buffer that verifying reads into, and that a fill is written from. */
 const PIECE = 64 << 10;
 const scratch = new Uint8Array(PIECE);
+const NONE = new Uint8Array(0);
 
 /**
  * Carries work out as far as it goes without the block: an outcome, or requests for it, after which `conclude` has the
- * outcome. `touch` is called with what of the buffer is about to be written.
+ * outcome. `touch` is called with what of the buffer is about to be written; requests are taken from `spare` first, and are
+ * the caller's to put back.
  */
-export function carryOut(work: Work, buffer: DataBuffer, touch: (segments: SegmentList) => void): Outcome | Requests {
+export function carryOut(
+  work: Work,
+  buffer: DataBuffer,
+  touch: (segments: SegmentList) => void,
+  spare: BlockRequest[] = [],
+): Outcome | Requests {
+  const asked = (op: Op, offset: number, length: number, memory: Uint8Array = NONE): BlockRequest => {
+    const request = spare.pop() ?? new BlockRequest();
+    request.op = op;
+    request.offset = offset;
+    request.length = length;
+    request.memory = memory;
+    request.segments.clear();
+    request.status = Status.Pending;
+    request.error = null;
+    return request;
+  };
   switch (work.kind) {
     case "done":
       return outcome(0);
@@ -45,16 +63,16 @@ export function carryOut(work: Work, buffer: DataBuffer, touch: (segments: Segme
     case "flush":
       return { requests: [asked(Op.Flush, 0, 0)], bytes: 0 };
     case "verify":
-      return { requests: [repeated(Op.Read, work.offset, work.length, scratch)], bytes: 0 };
+      return { requests: [repeated(asked(Op.Read, work.offset, work.length, scratch))], bytes: 0 };
     case "want": {
       if (work.length > buffer.bytes) return { sense: null, bytes: 0, overrun: true };
-      const next = carryOut(work.accept(gather(buffer, work.length)), buffer, touch);
+      const next = carryOut(work.accept(gather(buffer, work.length)), buffer, touch, spare);
       return { ...next, bytes: work.length };
     }
     case "ranges":
       return { requests: work.ranges.map(({ offset, length }) => asked(work.op, offset, length)), bytes: 0 };
     case "fill":
-      return { requests: [repeated(Op.Write, work.offset, work.length, tiled(work.block))], bytes: 0 };
+      return { requests: [repeated(asked(Op.Write, work.offset, work.length, tiled(work.block)))], bytes: 0 };
   }
 }
 
@@ -72,19 +90,10 @@ function outcome(bytes: number): Outcome {
   return { sense: null, bytes, overrun: false };
 }
 
-function asked(op: Op, offset: number, length: number, memory?: Uint8Array): BlockRequest {
-  const request = new BlockRequest();
-  request.op = op;
-  request.offset = offset;
-  request.length = length;
-  if (memory) request.memory = memory;
-  return request;
-}
-
-/** A request whose segments are the same piece of memory again and again. */
-function repeated(op: Op, offset: number, length: number, memory: Uint8Array): BlockRequest {
-  const request = asked(op, offset, length, memory);
-  for (let left = length; left > 0; left -= memory.length) request.segments.push(0, Math.min(left, memory.length));
+/** A request whose segments are all of its memory, again and again. */
+function repeated(request: BlockRequest): BlockRequest {
+  const { length, memory, segments } = request;
+  for (let left = length; left > 0; left -= memory.length) segments.push(0, Math.min(left, memory.length));
   return request;
 }
 

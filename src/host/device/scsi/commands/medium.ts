@@ -47,11 +47,11 @@ const FUA = 0x08;
 const PROTECT = 0xe0;
 
 function decodeTransfer(cdb: Uint8Array, size: 6 | 10 | 12 | 16): Decoded<Transfer> {
-  const extent = extentOf(cdb, size);
-  if (size === 6) return args({ ...extent, durable: false });
+  const { lba, blocks } = extentOf(cdb, size);
+  if (size === 6) return args({ lba, blocks, durable: false });
   // Protection information, which these blocks do not have.
   if ((cdb[1] & PROTECT) !== 0) return refuse(invalidField(1));
-  return args({ ...extent, durable: (cdb[1] & FUA) !== 0 });
+  return args({ lba, blocks, durable: (cdb[1] & FUA) !== 0 });
 }
 
 /** SBC-3, Block Limits VPD page: more than MAXIMUM TRANSFER LENGTH is refused. */
@@ -67,10 +67,11 @@ function transfer(code: ScsiOp, name: string, op: typeof Op.Read | typeof Op.Wri
     code,
     name: `${name} (${size})`,
     decode: (cdb) => decodeTransfer(cdb, size),
-    execute(unit, { lba, blocks, durable }) {
+    execute(unit, extent) {
       if (op === Op.Write && unit.readOnly) return check(SenseKey.DataProtect, BlockAsc.WriteProtected);
-      const refused = refusal(unit, { lba, blocks }, LENGTH_FIELD[size]);
+      const refused = refusal(unit, extent, LENGTH_FIELD[size]);
       if (refused) return refused;
+      const { lba, blocks, durable } = extent;
       if (blocks === 0) return DONE;
       const { blockSize } = unit;
       // A read with FUA is of what is on the medium: there is no cache that could hold anything else.

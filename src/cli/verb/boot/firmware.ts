@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { ParavaneError } from "../../../core/error.ts";
+import type { DiskModel } from "./options.ts";
 
 /** Where distributions keep SeaBIOS; Debian and Ubuntu first, then Fedora and Arch. */
 const FOLDERS = ["/usr/share/seabios", "/usr/share/qemu", "/usr/share/seavgabios"];
@@ -9,9 +10,12 @@ export interface Firmware {
   vga: ArrayBuffer;
 }
 
+/** SeaBIOS is built in two sizes, and only the larger one has a driver for PVSCSI. */
+const BIOS: Record<DiskModel, string> = { ide: "bios.bin", virtio: "bios.bin", pvscsi: "bios-256k.bin" };
+
 /** The firmware's images: those named, or SeaBIOS. @throws ParavaneError NOT_FOUND that says where to get one */
-export function firmware(bios: string | undefined, vga: string | undefined): Firmware {
-  return { bios: imageOf("bios", bios, "bios.bin"), vga: imageOf("vga-bios", vga, "vgabios-stdvga.bin") };
+export function firmware(model: DiskModel, bios: string | undefined, vga: string | undefined): Firmware {
+  return { bios: imageOf("bios", bios, BIOS[model]), vga: imageOf("vga-bios", vga, "vgabios-stdvga.bin") };
 }
 
 function imageOf(option: string, named: string | undefined, usual: string): ArrayBuffer {

@@ -44,7 +44,7 @@ export class Session {
 
   /** Opens all that is named and builds the machine around it, standing still. */
   static async open(given: BootOptions, onWarning: (text: string) => void): Promise<Session> {
-    const { bios, vga } = firmware(given.bios, given.vgaBios);
+    const { bios, vga } = firmware(given.diskModel, given.bios, given.vgaBios);
     const state = given.stateLoad === undefined ? null : readWhole(given.stateLoad);
     const kernel = given.kernel && {
       bzimage: { buffer: readWhole(given.kernel) },

@@ -34,6 +34,7 @@ export { SegmentList } from "./core/segments.ts";
 export type { Store } from "./core/store.ts";
 export { discard, flush, readBytes, writeBytes, writeZeroes } from "./host/block/bytes.ts";
 export { denyAll, type OpenedFile, type OpenGate, type OpenRequest } from "./host/block/gate.ts";
+export { type EncryptBlockOptions, encryptBlock, type UnlockBlockOptions, unlockBlock } from "./host/block/luks.ts";
 export { type CreateDiskOptions, createDisk, type Disk, type OpenDiskOptions, openDisk } from "./host/block/open.ts";
 export { type CreateOverlayOptions, createOverlay, type OverlayOptions, overlay } from "./host/block/overlay.ts";
 export type { Place } from "./host/block/places.ts";

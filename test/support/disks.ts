@@ -1,8 +1,10 @@
 import type { Block } from "../../src/core/block.ts";
 import type { Store } from "../../src/core/store.ts";
+import { encryptBlock, unlockBlock } from "../../src/host/block/luks.ts";
 import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { overlay } from "../../src/host/block/overlay.ts";
 import { withFaults } from "../../src/host/filter/fault.ts";
+import { luks } from "../../src/host/format/luks/index.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
 import { blank } from "./blank.ts";
 
@@ -148,6 +150,18 @@ export const DISKS: DiskCase[] = [
       const luks = { format: "luks", ...VOLUME_KEY };
       if (first.size === 0) await (await createDisk(first, { ...luks, size, iterations: 1000 })).close();
       return blank(await openDisk(seen(first), luks), first);
+    },
+  },
+  {
+    name: "luks on a vhd",
+    keeps: true,
+    async open({ first, seen }, size) {
+      if (first.size === 0) {
+        const header = luks.measure!({ size: 0, iterations: 1000 }).bytes(0);
+        const disk = await createDisk(first, { format: "vhd", size: header + size });
+        await (await encryptBlock(disk, { iterations: 1000, ...VOLUME_KEY })).close();
+      }
+      return blank(await unlockBlock(await openDisk(seen(first), { format: "vhd" }), VOLUME_KEY), first);
     },
   },
   {

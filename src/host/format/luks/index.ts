@@ -151,6 +151,8 @@ export const luks: Format = {
       number: header.firstNumber,
     });
     try {
+      // Also where the store has that size already, with whatever is in it.
+      yield* wait(data.discard(header.dataOffset, size));
       yield* wait(data.resize(header.dataOffset + size));
     } finally {
       yield* wait(data.close());

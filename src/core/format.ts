@@ -310,6 +310,14 @@ export interface CreateOptions {
   [option: string]: unknown;
 }
 
+/** The files of a new image. */
+export interface NewFiles {
+  /** What the image's own file will be called, without a folder: the store may have another name while it is made. */
+  name: string;
+  /** Makes another file of the image, empty, beside its own. @throws ParavaneError EXISTS, IO, … */
+  make(name: string): Later<Store>;
+}
+
 /** What is wrong with an image. */
 export interface Problem {
   /**
@@ -369,11 +377,11 @@ export interface Format {
    * Writes an empty image to an empty store. Absent for formats that are only read: none is made, and none is opened for
    * writing. @throws ParavaneError INVALID
    */
-  create?(store: Store, options: CreateOptions): Flow<void>;
+  create?(store: Store, options: CreateOptions, files?: NewFiles): Flow<void>;
   /** For a new image with these options. @throws ParavaneError INVALID */
   measure?(options: CreateOptions): Measure;
   /** Follows every reference; reads only. @throws ParavaneError as opening does, when there is nothing to go by */
-  check?(store: Store): Flow<CheckReport>;
+  check?(store: Store, options?: Pick<OpenOptions, "openFile">): Flow<CheckReport>;
   /** Gives leaks back; with "all", mends what can be. What is left. @throws ParavaneError CORRUPT when some cannot be */
-  repair?(store: Store, what: "leaks" | "all"): Flow<CheckReport>;
+  repair?(store: Store, what: "leaks" | "all", options?: Pick<OpenOptions, "openFile">): Flow<CheckReport>;
 }

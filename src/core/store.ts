@@ -35,6 +35,8 @@ export interface Store {
    * hole that reads as zeros; at least one.
    */
   extent?(position: number, length: number): { hole: boolean; length: number };
+  /** Absent when the store is one file. The file that has the byte, and where. */
+  locate?(position: number): { name: string; position: number };
   /** Truncates, or extends with zeros. */
   resize(size: number): Later<void>;
   /** Releases the store; does not flush. Idempotent. */

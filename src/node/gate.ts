@@ -74,9 +74,12 @@ class FileGate implements OpenGate {
       `${what}, ${names.join(" or ") || "(unnamed)"}, is not there`,
       { file: image, structure: kind === "parent" ? "parent locator" : "data file name", paths: names },
       {
-        hint: recognise
-          ? "The image knows it by content alone: copy it beside the image, or allow its folder with --allow"
-          : "Copy it beside the image, or name another: paravane img rebase -u",
+        hint:
+          kind === "data"
+            ? "Copy it beside the image"
+            : recognise
+              ? "The image knows it by content alone: copy it beside the image, or allow its folder with --allow"
+              : "Copy it beside the image, or name another: paravane img rebase -u",
       },
     );
   }

@@ -2,7 +2,7 @@ import type { Block, BlockRequest } from "../../core/block.ts";
 import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
-import type { CreateOptions, Format, Image, OpenOptions, ParentReference } from "../../core/format.ts";
+import type { CreateOptions, Format, Image, NewFiles, OpenOptions, ParentReference } from "../../core/format.ts";
 import type { Unlocking } from "../../core/secret.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
@@ -60,6 +60,8 @@ export interface CreateDiskOptions extends CreateOptions, Omit<Unlocking, "locke
   backing?: Block;
   /** Opens another file of the image, which exists already, named as the image names it. */
   openFile?: OpenOptions["openFile"];
+  /** Makes other files of the image, for formats that need some, and says what the image will be called. */
+  files?: NewFiles;
   signal?: AbortSignal;
 }
 
@@ -83,11 +85,11 @@ export async function openDisk(store: Store, options: OpenDiskOptions = {}): Pro
  * @throws ParavaneError EXISTS (the store is not empty), INVALID, NO_SPACE, ABORTED, and what the store throws
  */
 export async function createDisk(store: Store, options: CreateDiskOptions): Promise<Disk> {
-  const { format: name, signal, backing, ...rest } = options;
+  const { format: name, signal, backing, files, ...rest } = options;
   if (store.size > 0) {
     throw new ParavaneError("EXISTS", `${store.name} is not empty`, { file: store.name });
   }
-  return drive(create(store, formatNamed(name), rest, backing), signal);
+  return drive(create(store, formatNamed(name), rest, files, backing), signal);
 }
 
 /** @throws ParavaneError INVALID */
@@ -102,9 +104,9 @@ export function formatNamed(name: string): Format {
  * Writes an empty image into an empty store, durably.
  * @throws ParavaneError UNSUPPORTED (images of the format are only read), INVALID, NO_SPACE
  */
-export function* createEmpty(store: Store, format: Format, options: CreateOptions): Flow {
+export function* createEmpty(store: Store, format: Format, options: CreateOptions, files?: NewFiles): Flow {
   if (!format.create) throw onlyRead("UNSUPPORTED", format, store, "Make an image of another format, such as qcow2");
-  yield* format.create(store, options);
+  yield* format.create(store, options, files);
   yield* wait(store.flush());
 }
 
@@ -112,8 +114,14 @@ function onlyRead(code: "UNSUPPORTED" | "READ_ONLY", { name }: Format, store: St
   return new ParavaneError(code, `${name} images are only read`, { file: store.name, format: name }, { hint });
 }
 
-function* create(store: Store, format: Format, options: CreateOptions, backing?: Block): Flow<ImageDisk> {
-  yield* createEmpty(store, format, options);
+function* create(
+  store: Store,
+  format: Format,
+  options: CreateOptions,
+  files?: NewFiles,
+  backing?: Block,
+): Flow<ImageDisk> {
+  yield* createEmpty(store, format, options, files);
   const { openFile } = options as CreateDiskOptions;
   const image = yield* format.open(store, { ...unlockingOf(options as Unlocking), ...(openFile && { openFile }) });
   checkParent(image, store, backing, () => {});

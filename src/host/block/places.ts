@@ -76,7 +76,8 @@ export function* placesOf(
     if (mapper.extentCount > 0) {
       const found = placesFrom(mapper, store.name, backing !== undefined);
       const stored = image.encrypted || image.scattered ? found.map(veiled) : found;
-      const list = image.sparse && store.extent ? withHoles(stored, store) : stored;
+      const whole = image.sparse && store.extent ? withHoles(stored, store) : stored;
+      const list = store.locate ? whole.map((place) => located(place, store)) : whole;
       return backing ? yield* behind(list, offset, backing) : list;
     }
     if (stop === MapStop.Corrupt) throw image.fault();
@@ -89,6 +90,13 @@ export function* placesOf(
 /** Where encrypted data is says nothing to whoever has no key; nor does a position in one of several files. */
 function veiled({ length, kind, depth }: Place): Place {
   return { length, kind, depth };
+}
+
+/** In its own file, of those that the store is made of. */
+function located(place: Place, store: Store): Place {
+  if (place.position === undefined) return place;
+  const { name, position } = store.locate!(place.position);
+  return { ...place, position, store: name };
 }
 
 /** Takes holes of the store out of what is stored there. The list may end early. */

@@ -1,6 +1,9 @@
 import { ParavaneError } from "../../core/error.ts";
-import type { CheckReport, Format } from "../../core/format.ts";
+import { run } from "../../core/flow.ts";
+import type { CheckReport, Format, OpenOptions } from "../../core/format.ts";
 import type { Store } from "../../core/store.ts";
+import { Chain } from "../block/chain.ts";
+import { denyAll, type OpenGate } from "../block/gate.ts";
 import { drive, formatNamed, probe } from "../block/open.ts";
 import { paced } from "./paced.ts";
 import { Pace, type TaskOptions } from "./task.ts";
@@ -8,6 +11,8 @@ import { Pace, type TaskOptions } from "./task.ts";
 export interface CheckOptions extends TaskOptions {
   /** The format's name; found out from the content when absent. */
   format?: string;
+  /** Opens the other files that the image names. Default: none is. */
+  gate?: OpenGate;
 }
 
 export interface ImageCheck extends CheckReport {
@@ -28,7 +33,7 @@ export async function checkImage(store: Store, options: CheckOptions = {}): Prom
   const format = await formatOf(store, options);
   if (!format.check) throw without(format, store, "check");
   const pace = new Pace(options, store.size);
-  const report = await drive(format.check(paced(store, pace)), options.signal);
+  const report = await drive(format.check(paced(store, pace), filesOf(store, options)), options.signal);
   pace.end();
   return { ...report, format: format.name };
 }
@@ -47,8 +52,9 @@ export async function repairImage(
   if (!format.repair || !format.check) throw without(format, store, "repair");
   const pace = new Pace(options, store.size);
   const seen = paced(store, pace);
-  const before = await drive(format.check(seen), options.signal);
-  const after = await drive(format.repair(seen, what), options.signal);
+  const files = filesOf(store, options);
+  const before = await drive(format.check(seen, files), options.signal);
+  const after = await drive(format.repair(seen, what, files), options.signal);
   pace.end();
   return {
     ...after,
@@ -56,6 +62,11 @@ export async function repairImage(
     leaksFixed: Math.max(0, before.leaks - after.leaks),
     corruptionsFixed: Math.max(0, before.corruptions - after.corruptions),
   };
+}
+
+function filesOf(store: Store, { gate = denyAll }: CheckOptions): Pick<OpenOptions, "openFile"> {
+  const chain = new Chain(gate, [store]);
+  return { openFile: (name, readOnly) => run(chain.data(name, readOnly)) };
 }
 
 async function formatOf(store: Store, { format, signal }: CheckOptions): Promise<Format> {

@@ -6,6 +6,7 @@ import { vmdk } from "../../../src/host/format/vmdk/index.ts";
 import { KeptStore } from "../../support/disks.ts";
 import { cutEverywhere, type Life, PARENT, SIZE } from "../../support/life.ts";
 import { tier } from "../../support/tier.ts";
+import { createTwo, openTwo, twoFiles } from "../../support/two-files.ts";
 
 const PROGRAMS = tier(4, 100);
 const TIMEOUT = { timeout: tier(300_000, 7_200_000) };
@@ -24,6 +25,18 @@ async function lives(): Promise<Record<string, Life>> {
       create: (store) => createDisk(store, { format: "vmdk", size: SIZE }),
       open: (store) => openDisk(store),
     },
+    ...Object.fromEntries(
+      ["twoGbMaxExtentSparse", "monolithicFlat"].map((subformat) => [
+        subformat,
+        {
+          format: twoFiles,
+          hasParent: false,
+          create: (store) => createTwo(store, { subformat, size: SIZE }),
+          open: (store) => openTwo(store),
+          keeps: subformat === "monolithicFlat",
+        } satisfies Life,
+      ]),
+    ),
     differencing: {
       format: vmdk,
       hasParent: true,
@@ -34,8 +47,12 @@ async function lives(): Promise<Record<string, Life>> {
   };
 }
 
-test.each(["sparse", "differencing"])("power may be lost at any step of a %s VMDK's life", TIMEOUT, async (kind) => {
-  const cuts = await cutEverywhere((await lives())[kind], PROGRAMS);
-  console.log(`${kind} VMDK: ${cuts} cuts of ${PROGRAMS} programs`);
-  expect(cuts).toBeGreaterThan(PROGRAMS * 20);
-});
+test.each(["sparse", "differencing", "twoGbMaxExtentSparse", "monolithicFlat"])(
+  "power may be lost at any step of a %s VMDK's life",
+  TIMEOUT,
+  async (kind) => {
+    const cuts = await cutEverywhere((await lives())[kind], PROGRAMS);
+    console.log(`${kind} VMDK: ${cuts} cuts of ${PROGRAMS} programs`);
+    expect(cuts).toBeGreaterThan(PROGRAMS * 20);
+  },
+);

@@ -1,11 +1,13 @@
+import { dirname } from "node:path";
 import { ParavaneError } from "../../../core/error.ts";
 import { checkImage, type ImageCheck, type ImageRepair, repairImage } from "../../../host/image/check.ts";
 import { FileStore } from "../../../host/store/file.ts";
+import { allowFolders } from "../../../node/gate.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
 import { ourFormat, qemuFormat } from "./names.ts";
 import { notOpened } from "./open.ts";
-import { lastOf, OUTPUT, QUIET, SHARE, SOURCE_CACHE, wantsJson } from "./options.ts";
+import { ALLOW, lastOf, OUTPUT, QUIET, SHARE, SOURCE_CACHE, wantsJson } from "./options.ts";
 
 /** As qemu-img ends: all is well or was mended, corruptions are left, only leaks are, the format has no check. */
 const Exit = { Clean: 0, Corrupt: 2, Leaks: 3, Unsupported: 63 } as const;
@@ -25,6 +27,7 @@ export const check: ImgVerb = {
     OUTPUT,
     QUIET,
     SOURCE_CACHE,
+    ALLOW,
     SHARE,
   ],
   examples: [
@@ -44,19 +47,20 @@ export const check: ImgVerb = {
     const name = lastOf(given, "format");
     const quiet = given.flags.has("q");
     const options = name === undefined ? {} : { format: ourFormat(name) };
+    const gate = allowFolders([dirname(file), ...(given.values.get("allow") ?? [])]);
     const store = open(file, what === undefined);
     try {
       return await interruptible(ui, `${file} is as it was, or as after a power cut`, async (signal) => {
         let report: ImageCheck;
         let repaired: ImageRepair | undefined;
-        if (what === undefined) report = await checkImage(store, { ...options, signal });
+        if (what === undefined) report = await checkImage(store, { ...options, gate, signal });
         else {
           try {
-            report = repaired = await repairImage(store, what, { ...options, signal });
+            report = repaired = await repairImage(store, what, { ...options, gate, signal });
           } catch (thrown) {
             if (!(thrown instanceof ParavaneError && thrown.code === "CORRUPT")) throw thrown;
             // What is beyond repair is reported like all else.
-            report = await checkImage(store, { ...options, signal });
+            report = await checkImage(store, { ...options, gate, signal });
             ui.note(thrown.describe());
           }
         }

@@ -69,7 +69,10 @@ function factsOf(disk: Disk) {
     ...(info.clusterSize === undefined ? {} : { "cluster-size": info.clusterSize }),
     format: qemuFormat(disk.format),
     ...(encrypted ? { encrypted } : {}),
-    "actual-size": statSync(store.name).blocks * 512,
+    "actual-size": [store.name, ...extentFiles(store.name, formatSpecific as Specific | undefined)].reduce(
+      (sum, file) => sum + statSync(file).blocks * 512,
+      0,
+    ),
     ...(formatSpecific ? { "format-specific": ordered(formatSpecific as Specific) } : {}),
     ...(parent === undefined
       ? {}
@@ -77,6 +80,12 @@ function factsOf(disk: Disk) {
     "dirty-flag": info.dirty,
     ...(Object.keys(own).length === 0 ? {} : { paravane: own }),
   };
+}
+
+/** A VMDK's other files. */
+function extentFiles(image: string, specific: Specific | undefined): string[] {
+  const extents = (specific?.data.extents ?? []) as { filename: string }[];
+  return extents.map(({ filename }) => filename).filter((name) => name !== "" && name !== image);
 }
 
 interface Specific {

@@ -70,7 +70,11 @@ const OPTIONS: Record<string, Record<string, Row>> = {
   parallels: { size: SIZE, cluster_size: ["clusterSize", size, "bytes that the disk grows by"] },
   vmdk: {
     size: SIZE,
-    subformat: ["subformat", text, "monolithicSparse"],
+    subformat: [
+      "subformat",
+      text,
+      "monolithicSparse (default), monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat or vmfs",
+    ],
     adapter_type: ["adapterType", text, "ide (default), buslogic, lsilogic or legacyESX"],
     hwversion: ["hwVersion", text, "virtual hardware version, 4 by default"],
     compat6: ["compat6", onOff, "hwversion=6"],

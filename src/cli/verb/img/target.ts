@@ -39,7 +39,19 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
   const passphrase = target.options.passphrase as Passphrase | undefined;
   const data = typeof dataFile === "string" ? partialOf(resolve(dirname(real), dataFile)) : undefined;
   const image = partialOf(real);
-  const openFile = data && ((_: string, readOnly: boolean) => new FileStore(data.partial, { readOnly, durable }));
+  /** The image's other files, by the names that it has for them. */
+  const others = new Map<string, Partial>();
+  if (data) others.set(dataFile as string, data);
+  const files = {
+    name: basename(real),
+    make(name: string) {
+      const other = partialOf(join(dirname(real), name));
+      others.set(name, other);
+      return new FileStore(other.partial, { create: true });
+    },
+  };
+  const openFile = (name: string, readOnly: boolean) =>
+    new FileStore((data ?? others.get(name)!).partial, { readOnly, async: data === undefined, durable });
   const file = new FileStore(image.partial, { create: true, async: true, durable });
   // Whoever asks for flushes gets them; else nobody looks at the file before it is whole.
   const store = durable ? file : new DraftStore(file);
@@ -50,7 +62,8 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
       format,
       size,
       ...(parent && { parent }),
-      ...(openFile && { openFile }),
+      ...(data && { openFile }),
+      files,
       ...(signal && { signal }),
     });
     if (data) sized(data.partial, size);
@@ -58,7 +71,7 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
       const backing = await openParent?.();
       const disk = await openDisk(store, {
         format,
-        ...(openFile && { openFile }),
+        openFile,
         ...(passphrase && { passphrase }),
         ...(backing ? { backing } : parent && { alone: true }),
       });
@@ -68,13 +81,13 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
         await disk.close();
       }
     } else await store.close();
-    for (const file of data ? [data, image] : [image]) {
+    for (const file of [...others.values(), image]) {
       if (existsSync(file.path)) chmodSync(file.partial, statSync(file.path).mode & 0o7777);
       renameSync(file.partial, file.path);
     }
   } finally {
     await store.close();
-    for (const file of data ? [data, image] : [image]) rmSync(file.partial, { force: true });
+    for (const file of [...others.values(), image]) rmSync(file.partial, { force: true });
   }
 }
 
@@ -97,7 +110,12 @@ async function inPlace(path: string, { size }: Target, fill?: (disk: Disk) => Pr
   }
 }
 
-function partialOf(path: string): { path: string; partial: string } {
+interface Partial {
+  path: string;
+  partial: string;
+}
+
+function partialOf(path: string): Partial {
   return { path, partial: join(dirname(path), `${basename(path)}.${randomUUID().slice(0, 8)}.partial`) };
 }
 

@@ -1,6 +1,6 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
-import type { Flow } from "../../../core/flow.ts";
+import { type Flow, type Later, wait } from "../../../core/flow.ts";
 import type { Image, ParentReference } from "../../../core/format.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
@@ -15,9 +15,8 @@ const CACHE_BYTES = 2 ** 22;
 export abstract class LookupImage implements Image {
   abstract readonly format: string;
   readonly sectorSize = 512;
-  readonly dirty = false;
   readonly store: Store;
-  readonly size: number;
+  size: number;
   readonly mapper: LookupMapper;
   protected readonly pages: Pages;
   /** By position in the store; the least recently used first. */
@@ -30,6 +29,9 @@ export abstract class LookupImage implements Image {
     this.mapper = new LookupMapper((offset) => this.find(offset));
   }
 
+  get dirty(): boolean {
+    return false;
+  }
   get parent(): ParentReference | undefined {
     return undefined;
   }
@@ -41,7 +43,7 @@ export abstract class LookupImage implements Image {
   protected readonly unitName: string = "compressed block";
 
   /** Exactly `unit.size` bytes. @throws RangeError when what is packed is damaged */
-  protected unpackBytes(_packed: Uint8Array, _unit: Unit): Uint8Array {
+  protected unpackBytes(_packed: Uint8Array, _unit: Unit): Later<Uint8Array> {
     throw new RangeError("nothing is compressed here");
   }
 
@@ -107,7 +109,7 @@ export abstract class LookupImage implements Image {
     const stored = yield* read(this.store, position, packed);
     let bytes: Uint8Array;
     try {
-      bytes = this.unpackBytes(stored, unit);
+      bytes = yield* wait(this.unpackBytes(stored, unit));
     } catch (thrown) {
       if (!(thrown instanceof RangeError)) throw thrown;
       throw corrupt(this.store, this.unitName, position, `does not unpack: ${thrown.message}`);

@@ -1,22 +1,63 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { CheckReport, Problem } from "../../../core/format.ts";
+import type { CheckReport, OpenOptions, Problem } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { write } from "../io.ts";
+import { read, write } from "../io.ts";
+import { emptyReport } from "../lookup/tree-check.ts";
 import { compact, freePieces } from "./compact.ts";
 import { differing, matchCopies } from "./copies.ts";
+import { isDescriptor } from "./descriptor.ts";
+import { openSplit, type Split } from "./extents.ts";
 import { changedHeader, SECTOR } from "./header.ts";
-import { DIRECTORY, grainsOf, readLayout, TABLE, type VmdkLayout } from "./layout.ts";
+import { DIRECTORY, grainsOf, readExtent, readLayout, TABLE, type VmdkLayout } from "./layout.ts";
 import { survey, tablesOverlap, type Usage } from "./scan.ts";
 
 const MAX_PROBLEMS = 100;
+/** What counts as a cluster where no extent has grains. */
+const UNIT = 65536;
 
 /**
  * Looks at every entry of every grain table, at their copies, and at the space between grains.
  * @throws ParavaneError as opening does
  */
-export function* checkVmdk(store: Store): Flow<CheckReport> {
-  return (yield* inspect(yield* readLayout(store))).report;
+export function* checkVmdk(store: Store, options: Files = {}): Flow<CheckReport> {
+  if (!(yield* apart(store))) return (yield* inspect(yield* readLayout(store))).report;
+  const split = yield* openSplit(store, { ...options, readOnly: true });
+  try {
+    return yield* checkSplit(split);
+  } finally {
+    yield* wait(split.files.close());
+  }
+}
+
+type Files = Pick<OpenOptions, "openFile">;
+
+function* apart(store: Store): Flow<boolean> {
+  return isDescriptor(yield* read(store, 0, Math.min(SECTOR, store.size)));
+}
+
+/** What is in flat extents is all allocated. */
+function* checkSplit({ parts, size }: Split): Flow<CheckReport> {
+  const report = emptyReport(0);
+  const unit = parts.find((part) => part.unit !== undefined)?.unit ?? UNIT;
+  report.totalClusters = Math.ceil(size / unit);
+  report.fragmentedClusters = 0;
+  for (const { sparse, store, size: bytes } of parts) {
+    if (!sparse) {
+      if (store) report.allocatedClusters += Math.ceil(bytes / unit);
+      continue;
+    }
+    const { report: own } = yield* inspect(sparse.layout);
+    report.leaks += own.leaks;
+    report.corruptions += own.corruptions;
+    report.allocatedClusters += own.allocatedClusters;
+    report.fragmentedClusters += own.fragmentedClusters ?? 0;
+    report.imageEndOffset += own.imageEndOffset;
+    const room = Math.max(0, MAX_PROBLEMS - report.problems.length);
+    const where = (problem: Problem) => ({ ...problem, structure: `${problem.structure} of ${store!.name}` });
+    report.problems.push(...own.problems.slice(0, room).map(where));
+  }
+  return report;
 }
 
 function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; usage: Usage }> {
@@ -62,13 +103,29 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; usage: Usage 
  * copy of a directory that is damaged, and takes the mark of an unclean close away.
  * @throws ParavaneError CORRUPT when a table itself is bad, which nothing here can mend
  */
-export function* repairVmdk(store: Store, what: "leaks" | "all"): Flow<CheckReport> {
-  let layout = yield* readLayout(store);
+export function* repairVmdk(store: Store, what: "leaks" | "all", options: Files = {}): Flow<CheckReport> {
+  if (!(yield* apart(store))) yield* repairFile(store, what, () => readLayout(store));
+  else {
+    const split = yield* openSplit(store, { ...options, readOnly: false });
+    try {
+      for (const { sparse } of split.parts) {
+        if (sparse)
+          yield* repairFile(sparse.store, what, () => readExtent(sparse.store, { ...sparse.layout, size: 0 }));
+      }
+    } finally {
+      yield* wait(split.files.close());
+    }
+  }
+  return yield* checkVmdk(store, options);
+}
+
+function* repairFile(store: Store, what: "leaks" | "all", reading: () => Flow<VmdkLayout>): Flow {
+  let layout = yield* reading();
   if (layout.damage !== undefined && what === "all") {
     const change = { directoryOffset: Number(layout.header.redundantOffset), single: true };
     yield* write(store, 0, changedHeader(layout.header, change));
     yield* wait(store.flush());
-    layout = yield* readLayout(store);
+    layout = yield* reading();
   }
   const { report, usage } = yield* inspect(layout);
   const bad = report.problems.find(({ kind }) => kind === "structure");
@@ -85,5 +142,4 @@ export function* repairVmdk(store: Store, what: "leaks" | "all"): Flow<CheckRepo
   const { end } = yield* survey(layout, () => {});
   if (store.size > end) yield* wait(store.resize(end));
   yield* wait(store.flush());
-  return yield* checkVmdk(store);
 }

@@ -1,12 +1,21 @@
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { CreateOptions, Measure, NewParent } from "../../../core/format.ts";
+import type { CreateOptions, Measure, NewFiles, NewParent } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { alignUp, invalid, write } from "../io.ts";
 import { newCid, newDescriptor } from "./descriptor.ts";
 import { newHeader, SECTOR } from "./header.ts";
 
+const SUBFORMATS = [
+  "monolithicSparse",
+  "monolithicFlat",
+  "twoGbMaxExtentSparse",
+  "twoGbMaxExtentFlat",
+  "vmfs",
+] as const;
+type Subformat = (typeof SUBFORMATS)[number];
+
 interface VmdkCreateOptions extends CreateOptions {
-  subformat?: "monolithicSparse";
+  subformat?: Subformat;
   /** Of the virtual machine's disk controller. */
   adapterType?: string;
   /** "virtualHWVersion". */
@@ -21,31 +30,61 @@ const GRAIN = 65536;
 const ENTRIES = 512;
 const TABLE = ENTRIES * 4;
 const DESCRIPTOR_SECTORS = 20;
+/** Bytes of an extent whose type says "twoGb", at most. */
+export const TWO_GB = 2 ** 31;
 const ADAPTERS = ["ide", "buslogic", "lsilogic", "legacyESX"];
+
+/** Makes an empty disk; those in several files with `files`. @throws ParavaneError INVALID */
+export function* createVmdk(store: Store, options: CreateOptions, files?: NewFiles): Flow {
+  const { size, zeroedGrain, adapterType, hwVersion, parent, subformat } = checked(options);
+  const name = files?.name ?? /[^/\\]*$/.exec(store.name)![0];
+  const named = name.replace(/["\n]/g, "_");
+  const description = (extents: string[]) =>
+    newDescriptor({
+      cid: newCid(),
+      parent,
+      createType: subformat,
+      extents,
+      sectors: size / SECTOR,
+      adapterType,
+      hwVersion,
+    });
+  if (subformat === "monolithicSparse") {
+    const text = description([`RW ${size / SECTOR} SPARSE "${named}"`]);
+    return yield* createSparse(store, { size, zeroedGrain, text });
+  }
+  if (!files) throw invalid(`a ${subformat} VMDK is several files`, "Give `files`, which makes them");
+  const made: string[] = [];
+  for (const extent of extentsOf(named, size, subformat)) {
+    const file = yield* wait(files.make(extent.file));
+    try {
+      if (extent.type === "SPARSE") yield* createSparse(file, { size: extent.size, zeroedGrain });
+      else yield* wait(file.resize(extent.size));
+      yield* wait(file.flush());
+    } finally {
+      yield* wait(file.close());
+    }
+    const offset = extent.type === "FLAT" ? " 0" : "";
+    made.push(`RW ${extent.size / SECTOR} ${extent.type} "${extent.file}"${offset}`);
+  }
+  // The descriptor last: until then there is no disk.
+  const text = description(made);
+  yield* write(store, 0, descriptorBytes(text, text.length));
+}
 
 /**
  *   header │ descriptor │ copy of directory │ of tables │ grain directory │ grain tables │ grain │ grain │ …
  */
-export function* createVmdk(store: Store, options: CreateOptions): Flow {
-  const { size, zeroedGrain, adapterType, hwVersion, parent, tables, redundant, directory, start } = checked(options);
+function* createSparse(store: Store, disk: { size: number; zeroedGrain: boolean; text?: string }): Flow {
+  const { size, zeroedGrain, text } = disk;
+  const { tables, redundant, directory, start } = placesFor(size);
   yield* wait(store.resize(start));
   for (const at of [redundant, directory]) yield* write(store, at, directoryBytes(tables, firstTable(at, tables)));
-  const sectors = size / SECTOR;
-  const name = /[^/\\]*$/.exec(store.name)![0].replace(/["\n]/g, "_");
-  const text = newDescriptor({
-    cid: newCid(),
-    parent,
-    createType: "monolithicSparse",
-    extents: [`RW ${sectors} SPARSE "${name}"`],
-    sectors,
-    adapterType,
-    hwVersion,
-  });
-  yield* write(store, SECTOR, descriptorBytes(text, DESCRIPTOR_SECTORS * SECTOR));
+  if (text !== undefined) yield* write(store, SECTOR, descriptorBytes(text, DESCRIPTOR_SECTORS * SECTOR));
   // The header last: until then nothing takes the file for a VMDK.
   const header = newHeader({
     zeroedGrain,
-    capacity: sectors,
+    capacity: size / SECTOR,
     grainSize: GRAIN / SECTOR,
     descriptorOffset: 1,
     descriptorSize: DESCRIPTOR_SECTORS,
@@ -55,6 +94,35 @@ export function* createVmdk(store: Store, options: CreateOptions): Flow {
     overHead: start / SECTOR,
   });
   yield* write(store, 0, header);
+}
+
+/** Bytes of the file. */
+function placesFor(size: number) {
+  const tables = Math.ceil(size / (GRAIN * ENTRIES));
+  const redundant = (1 + DESCRIPTOR_SECTORS) * SECTOR;
+  const directory = firstTable(redundant, tables) + tables * TABLE;
+  const start = alignUp(firstTable(directory, tables) + tables * TABLE, GRAIN);
+  return { tables, redundant, directory, start };
+}
+
+interface NewExtent {
+  type: "FLAT" | "SPARSE" | "VMFS";
+  file: string;
+  size: number;
+}
+
+/** By VMware's names: disk-flat.vmdk, disk-f001.vmdk, disk-s001.vmdk. */
+function extentsOf(name: string, size: number, subformat: Subformat): NewExtent[] {
+  const [, stem, ending = ""] = /^(.+?)(\.[^.]*)?$/.exec(name) ?? [name, name];
+  if (subformat === "monolithicFlat" || subformat === "vmfs") {
+    return [{ type: subformat === "vmfs" ? "VMFS" : "FLAT", file: `${stem}-flat${ending}`, size }];
+  }
+  const [type, letter] = subformat === "twoGbMaxExtentFlat" ? (["FLAT", "f"] as const) : (["SPARSE", "s"] as const);
+  return Array.from({ length: Math.max(1, Math.ceil(size / TWO_GB)) }, (_, i) => ({
+    type,
+    file: `${stem}-${letter}${String(i + 1).padStart(3, "0")}${ending}`,
+    size: Math.min(TWO_GB, size - i * TWO_GB),
+  }));
 }
 
 /** The text and zeros. @throws ParavaneError INVALID when there is no room for it */
@@ -73,16 +141,33 @@ function directoryBytes(tables: number, first: number): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** What a new VMDK's file takes. @throws ParavaneError INVALID */
+/** What a new VMDK takes, all files together. @throws ParavaneError INVALID */
 export function measureVmdk(options: CreateOptions): Measure {
-  const { start } = checked(options);
+  const { size, subformat } = checked(options);
+  if (subformat === "monolithicSparse") {
+    const { start } = placesFor(size);
+    return { unit: GRAIN, bytes: (units) => start + units * GRAIN };
+  }
+  const extents = extentsOf("disk.vmdk", size, subformat);
+  // Of the descriptor itself, about.
+  const fixed = 512 + extents.length * 64;
+  if (subformat !== "twoGbMaxExtentSparse") return { unit: SECTOR, bytes: () => fixed + size };
+  const start = extents.reduce((sum, extent) => sum + placesFor(extent.size).start, fixed);
   return { unit: GRAIN, bytes: (units) => start + units * GRAIN };
 }
 
 /** @throws ParavaneError INVALID */
 function checked(options: CreateOptions) {
   const { size: wanted, subformat = "monolithicSparse", ...more } = options as VmdkCreateOptions;
-  const { adapterType = "ide", hwVersion: version, compat6 = false, zeroedGrain = false, parent, ...rest } = more;
+  const {
+    adapterType = "ide",
+    hwVersion: version,
+    compat6 = false,
+    zeroedGrain = false,
+    parent,
+    openFile: _,
+    ...rest
+  } = more;
   if (compat6 && version !== undefined) throw invalid("compat6 is itself a hardware version", "Leave one of them out");
   const hwVersion = version ?? (compat6 ? "6" : "4");
   const [unknown] = Object.keys(rest);
@@ -90,30 +175,20 @@ function checked(options: CreateOptions) {
     const known = "Known: subformat, adapterType, hwVersion, compat6, zeroedGrain, parent";
     throw invalid(`VMDKs have no option "${unknown}"`, known);
   }
-  if (subformat !== "monolithicSparse") {
-    throw invalid(`VMDKs of subformat "${subformat}" cannot be made`, "Known: monolithicSparse");
+  if (!SUBFORMATS.includes(subformat)) {
+    throw invalid(`VMDKs of subformat "${subformat}" cannot be made`, `Known: ${SUBFORMATS.join(", ")}`);
   }
+  if (parent && !subformat.endsWith("Sparse")) {
+    throw invalid(`a ${subformat} VMDK has no parent`, "Make it monolithicSparse or twoGbMaxExtentSparse");
+  }
+  if (zeroedGrain && !subformat.endsWith("Sparse")) throw invalid(`a ${subformat} VMDK has no grains`);
   if (!ADAPTERS.includes(adapterType)) {
     throw invalid(`there is no VMDK adapter type "${adapterType}"`, `Known: ${ADAPTERS.join(", ")}`);
   }
   if (!/^\d{1,3}$/.test(String(hwVersion))) throw invalid(`"${hwVersion}" is no hardware version`, "Give a number");
   const size = checkedSize(wanted);
-  const tables = Math.ceil(size / (GRAIN * ENTRIES));
-  const redundant = (1 + DESCRIPTOR_SECTORS) * SECTOR;
-  const directory = firstTable(redundant, tables) + tables * TABLE;
-  const start = alignUp(firstTable(directory, tables) + tables * TABLE, GRAIN);
   const noted = parent && parentOf(parent);
-  return {
-    size,
-    zeroedGrain,
-    adapterType,
-    hwVersion: String(hwVersion),
-    parent: noted,
-    tables,
-    redundant,
-    directory,
-    start,
-  };
+  return { size, zeroedGrain, adapterType, hwVersion: String(hwVersion), parent: noted, subformat };
 }
 
 /** @throws ParavaneError INVALID when it is no VMDK */

@@ -5,13 +5,15 @@
 export const NO_PARENT = "ffffffff";
 
 /** One line of the "Extent description". */
-interface Extent {
+export interface Extent {
   /** RW, RDONLY or NOACCESS. */
   access: string;
   sectors: number;
   /** FLAT, SPARSE, ZERO, VMFS, VMFSSPARSE, … */
   type: string;
   file?: string;
+  /** Sectors of the file before it. */
+  offset: number;
 }
 
 export interface Descriptor {
@@ -26,7 +28,7 @@ export interface Descriptor {
   data: Record<string, string>;
 }
 
-const EXTENT = /^(RW|RDONLY|NOACCESS)\s+(\d{1,15})\s+([A-Z0-9]+)(?:\s+"([^"]*)")?/;
+const EXTENT = /^(RW|RDONLY|NOACCESS)\s+(\d{1,15})\s+([A-Z0-9]+)(?:\s+"([^"]*)"(?:\s+(\d{1,15}))?)?/;
 
 /** Null when the text is no descriptor. */
 export function parseDescriptor(text: string): Descriptor | null {
@@ -38,11 +40,12 @@ export function parseDescriptor(text: string): Descriptor | null {
     const extent = EXTENT.exec(line);
     const pair = /^([\w.]+)\s*=\s*"?(.*?)"?$/.exec(line);
     if (extent) {
-      const [, access, sectors, type, file] = extent;
+      const [, access, sectors, type, file, offset = "0"] = extent;
       extents.push({
         access,
         sectors: Number(sectors),
         type,
+        offset: Number(offset),
         ...(file !== undefined && { file: decoded(text, file) }),
       });
     } else if (pair?.[1].startsWith("ddb.")) data[pair[1].slice(4)] = pair[2];
@@ -85,7 +88,7 @@ export interface DescriptorChange {
   cid?: string;
   /** Its CID and where it is; null: none. */
   parent?: { cid: string; path: string } | null;
-  /** Of the only extent. */
+  /** Of the last extent. */
   sectors?: number;
 }
 
@@ -98,7 +101,14 @@ export function changedDescriptor(text: string, { cid, parent, sectors }: Descri
     const hint = parent ? `parentFileNameHint="${encoded(parent.path)}"\n` : "";
     made = made.replace(/^createType\s*=.*\n?/im, (line) => `${line}${hint}`);
   }
-  if (sectors !== undefined) made = made.replace(/^(RW|RDONLY|NOACCESS)(\s+)\d+/m, `$1$2${sectors}`);
+  if (sectors !== undefined) {
+    const last = [...made.matchAll(/^[ \t]*(?:RW|RDONLY|NOACCESS)[ \t]([ \t]*\d+)/gm)].at(-1);
+    if (last) {
+      const end = last.index + last[0].length;
+      // What follows stays where it is, if it can: not all of the text is written at once.
+      made = made.slice(0, end - last[1].length) + String(sectors).padStart(last[1].length) + made.slice(end);
+    }
+  }
   return made;
 }
 

@@ -10,7 +10,7 @@ import { matchCopies } from "./copies.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
 import { changedDescriptor, type DescriptorChange, newCid } from "./descriptor.ts";
 import { changedHeader, type HeaderChange, SECTOR } from "./header.ts";
-import { readLayout, TABLE, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
+import { readExtent, readLayout, TABLE, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
 import { resizeVmdk } from "./resize.ts";
 import { survey, tablesOverlap } from "./scan.ts";
 
@@ -51,7 +51,7 @@ export class SparseVmdk implements Image {
     return this.#layout.parent;
   }
   get identity(): string {
-    return this.#layout.descriptor.cid;
+    return this.#layout.descriptor!.cid;
   }
   get nextIdentity(): string {
     return this.#next;
@@ -163,8 +163,9 @@ export class SparseVmdk implements Image {
   }
 
   *#copyBacking(position: number, guest: number, length: number): Flow {
-    const covered = Math.min(length, Math.min(this.#backing!.size, this.size) - guest);
-    if (covered > 0) yield* write(this.#layout.store, position, yield* readBacking(this.#backing!, guest, covered));
+    const { from, store, size } = this.#layout;
+    const covered = Math.min(length, Math.min(this.#backing!.size - from, size) - guest);
+    if (covered > 0) yield* write(store, position, yield* readBacking(this.#backing!, from + guest, covered));
   }
 
   /** An empty table and its copy, for a directory that has none there. They are durable before entries name them. */
@@ -195,7 +196,7 @@ export class SparseVmdk implements Image {
 
   /** @throws ParavaneError INVALID, NO_SPACE, UNSUPPORTED when the parent would show in what is new */
   *resize(size: number): Flow {
-    if (size > this.size && this.parent && (this.#backing?.size ?? 0) > this.size) {
+    if (size > this.size && this.parent && (this.#backing?.size ?? 0) > this.#layout.from + this.size) {
       const hint = "Convert the disk to one without a parent first";
       throw unsupported(this.#layout.store, "descriptor", "the parent would show in what is new", hint);
     }
@@ -209,6 +210,14 @@ export class SparseVmdk implements Image {
   *setParent(parent: NewParent | undefined): Flow {
     if (!parent && !this.parent) return;
     yield* this.#change({}, { parent: parent ? parentOf(parent) : null });
+    if (!parent) this.#backing = undefined;
+    yield* this.#renew();
+  }
+
+  /** The disk that this is an extent of has another parent, or none. */
+  *adopt(parent: ParentReference | undefined): Flow {
+    const { parent: _, ...rest } = this.#layout;
+    this.#layout = { ...rest, ...(parent && { parent }) };
     if (!parent) this.#backing = undefined;
     yield* this.#renew();
   }
@@ -229,29 +238,29 @@ export class SparseVmdk implements Image {
 
   /** The image has been changed as a whole. */
   *#renew(): Flow {
-    this.#layout = yield* readLayout(this.#layout.store);
+    this.#layout = yield* again(this.#layout);
     this.#mapper = mapperFor(this.#layout);
     this.#metadata = metadataFor(this.#layout, this.#mapper);
   }
 
   /** Changes header and descriptor, durably. The first is one sector; a CID is in the descriptor's first one. */
   *#change(header: HeaderChange, descriptor: DescriptorChange): Flow {
-    const { store, descriptorAt } = this.#layout;
-    const text = changedDescriptor(this.#layout.descriptor.text, descriptor);
-    if (text !== this.#layout.descriptor.text) {
+    const { store, descriptorAt, descriptor: before } = this.#layout;
+    const text = before && changedDescriptor(before.text, descriptor);
+    if (text !== undefined && text !== before!.text) {
       yield* write(store, descriptorAt.position, descriptorBytes(text, descriptorAt.length));
     }
     yield* write(store, 0, changedHeader(this.#layout.header, header));
     yield* wait(store.flush());
     const { directory, redundant } = this.#layout;
-    const read = yield* readLayout(store);
+    const read = yield* again(this.#layout);
     // Entries that wait for `sync` are in these already.
     this.#layout = { ...read, directory, ...(redundant && { redundant }) };
   }
 
   describe(): Record<string, unknown> {
     const { header, descriptor, grain, size } = this.#layout;
-    const { createType, cid, parentCid, data } = descriptor;
+    const { createType, cid, parentCid, data } = descriptor!;
     const filename = this.#layout.store.name;
     return {
       format: this.format,
@@ -274,6 +283,10 @@ export class SparseVmdk implements Image {
       ...(data.virtualHWVersion !== undefined && { hwVersion: data.virtualHWVersion }),
     };
   }
+}
+
+function again(layout: VmdkLayout): Flow<VmdkLayout> {
+  return layout.descriptor ? readLayout(layout.store) : readExtent(layout.store, { ...layout, size: 0 });
 }
 
 function mapperFor(layout: VmdkLayout): CoreMapper {

@@ -1,19 +1,23 @@
 import type { Format } from "../../../core/format.ts";
-import { textAt } from "../io.ts";
+import { read, textAt } from "../io.ts";
 import { checkVmdk, repairVmdk } from "./check.ts";
 import { createVmdk, measureVmdk } from "./create.ts";
 import { isDescriptor } from "./descriptor.ts";
+import { openSplit } from "./extents.ts";
 import { SparseVmdk } from "./image.ts";
 import { readLayout } from "./layout.ts";
+import { SplitVmdk } from "./split-image.ts";
 
-/** VMware's disks in one sparse file (monolithicSparse), with parents; other kinds are known and refused. */
+/** VMware's disks: in one sparse file, or in several, flat or sparse, with a descriptor apart. */
 export const vmdk: Format = {
   name: "vmdk",
   extensions: ["vmdk"],
   probe: (head) => (["KDMV", "COWD"].includes(textAt(head, 0, 4)) || isDescriptor(head) ? 100 : 0),
 
-  *open(store, { onWarning }) {
-    return new SparseVmdk(yield* readLayout(store, onWarning));
+  *open(store, options) {
+    const head = yield* read(store, 0, Math.min(512, store.size));
+    if (isDescriptor(head)) return new SplitVmdk(yield* openSplit(store, options));
+    return new SparseVmdk(yield* readLayout(store, options.onWarning));
   },
 
   create: createVmdk,

@@ -16,8 +16,11 @@ const MAX_GRAIN = 2 ** 24;
 export interface VmdkLayout {
   store: Store;
   header: Header;
-  descriptor: Descriptor;
+  /** Absent in an extent of a disk whose descriptor is another file. */
+  descriptor?: Descriptor;
   descriptorAt: { position: number; length: number };
+  /** The first byte of the disk that it holds: not 0 in an extent that is not the first. */
+  from: number;
   size: number;
   grain: number;
   /** Entries of a grain table. */
@@ -32,26 +35,75 @@ export interface VmdkLayout {
   parent?: ParentReference;
 }
 
-/** @throws ParavaneError CORRUPT, UNSUPPORTED, naming the structure and its offset */
-export function* readLayout(store: Store, onWarning?: (message: string) => void): Flow<VmdkLayout> {
-  const warn = (message: string) => onWarning?.(`${store.name}: ${message}`);
+type Warn = (message: string) => void;
+
+/**
+ * A disk in one file, with its descriptor.
+ * @throws ParavaneError CORRUPT, UNSUPPORTED, naming the structure and its offset
+ */
+export function* readLayout(store: Store, onWarning?: Warn): Flow<VmdkLayout> {
+  const header = yield* readHeader(store);
+  // So that what is damaged is named in the file's order.
+  checked(store, header);
+  const { descriptor, ...descriptorAt } = yield* embedded(store, header);
+  const layout = yield* readTree(store, header, onWarning);
+  return { ...layout, descriptor, descriptorAt, ...parentOf(store, descriptor) };
+}
+
+/** What an extent is to the disk whose descriptor names it. */
+export interface ExtentOf {
+  /** The first byte of the disk in it, and how many. */
+  from: number;
+  size: number;
+  /** Of the disk. */
+  parent?: ParentReference | undefined;
+}
+
+/** One sparse extent of a disk in several files. @throws ParavaneError as `readLayout` */
+export function* readExtent(store: Store, { from, size, parent }: ExtentOf, onWarning?: Warn): Flow<VmdkLayout> {
+  const header = yield* readHeader(store);
+  const layout = yield* readTree(store, header, onWarning);
+  if (layout.size < size) throw corrupt(store, "header", 12, `says ${layout.size} bytes, the descriptor ${size}`);
+  const position = Number(header.descriptorOffset) * SECTOR;
+  const length = Math.min(Number(header.descriptorSize) * SECTOR, MAX_DESCRIPTOR);
+  const within = position > 0 && position + length <= store.size;
+  return { ...layout, from, ...(within && { descriptorAt: { position, length } }), ...(parent && { parent }) };
+}
+
+/** @throws ParavaneError CORRUPT */
+function* readHeader(store: Store): Flow<Header> {
   if (store.size < SECTOR) throw corrupt(store, "header", 0, `does not fit ${store.size} bytes`);
-  const header = parseHeader(yield* read(store, 0, SECTOR));
-  if (!header) return refuse(store, textAt(yield* read(store, 0, 4), 0, 4));
+  return parseHeader(yield* read(store, 0, SECTOR)) ?? refuse(store, textAt(yield* read(store, 0, 4), 0, 4));
+}
+
+/** The descriptor inside a file, and where it is. @throws ParavaneError CORRUPT, UNSUPPORTED */
+function* embedded(store: Store, header: Header) {
+  const length = Math.min(Number(header.descriptorSize) * SECTOR, MAX_DESCRIPTOR);
+  const position = Number(header.descriptorOffset) * SECTOR;
+  const alone = () =>
+    unsupported(store, "header", "it is one extent of a VMDK whose descriptor is another file", WHOLE);
+  if (position === 0) throw alone();
+  if (length === 0 || position + length > store.size) {
+    throw corrupt(store, "header", 28, "puts the descriptor outside the file");
+  }
+  const text = latin1(yield* read(store, position, length)).split("\0", 1)[0];
+  if (text === "") throw alone();
+  const descriptor = parseDescriptor(text);
+  if (!descriptor) throw corrupt(store, "descriptor", position, "has no CID or createType");
+  return { descriptor, position, length };
+}
+
+const WHOLE = "Open the descriptor, which names all extents";
+
+function* readTree(store: Store, header: Header, onWarning?: Warn): Flow<VmdkLayout> {
+  const warn = (message: string) => onWarning?.(`${store.name}: ${message}`);
   const { size, grain, count } = checked(store, header);
+  if (header.flags & (Flag.Compressed | Flag.Markers)) {
+    const hint = "Convert it with qemu-img to the monolithicSparse subformat first";
+    throw unsupported(store, "header", "streamOptimized VMDKs are not supported", hint);
+  }
   const inFile = (offset: bigint, length: number) =>
     offset > 0n && offset * 512n + BigInt(length) <= BigInt(store.size) ? Number(offset) * SECTOR : undefined;
-
-  const descriptorLength = Math.min(Number(header.descriptorSize) * SECTOR, MAX_DESCRIPTOR);
-  const descriptorPosition = inFile(header.descriptorOffset, descriptorLength);
-  if (descriptorPosition === undefined || descriptorLength === 0) {
-    if (header.descriptorOffset > 0n) throw corrupt(store, "header", 28, "puts the descriptor outside the file");
-    throw unsupported(store, "header", "it is one extent of a VMDK whose descriptor is another file");
-  }
-  const text = latin1(yield* read(store, descriptorPosition, descriptorLength));
-  const descriptor = parseDescriptor(text.split("\0", 1)[0]);
-  if (!descriptor) throw corrupt(store, "descriptor", descriptorPosition, "has no CID or createType");
-
   const copyOf = function* (offset: bigint) {
     const position = inFile(offset, count * 4);
     return position === undefined ? undefined : { position, tables: yield* readTables(store, position, count) };
@@ -71,14 +123,11 @@ export function* readLayout(store: Store, onWarning?: (message: string) => void)
     directory = second;
   }
   if (header.unclean) warn("the disk was not closed properly, or is open elsewhere");
-  if (descriptor.parentCid !== NO_PARENT && descriptor.parentHint === undefined) {
-    throw corrupt(store, "descriptor", descriptorPosition, "has a parentCID, but no parentFileNameHint");
-  }
   return {
     store,
     header,
-    descriptor,
-    descriptorAt: { position: descriptorPosition, length: descriptorLength },
+    descriptorAt: { position: 0, length: 0 },
+    from: 0,
     size,
     grain,
     entries: header.tableEntries,
@@ -86,26 +135,24 @@ export function* readLayout(store: Store, onWarning?: (message: string) => void)
     ...(second && !damage && { redundant: second }),
     ...(damage !== undefined && { damage }),
     start: Math.max(SECTOR, Math.min(Number(header.overHead) * SECTOR, store.size)),
-    ...parentOf(descriptor),
   };
 }
 
-function parentOf({ parentCid, parentHint }: Descriptor): { parent?: ParentReference } {
+/** @throws ParavaneError CORRUPT */
+export function parentOf(store: Store, { parentCid, parentHint }: Descriptor): { parent?: ParentReference } {
   if (parentCid === NO_PARENT) return {};
-  const windows = /^[a-zA-Z]:|\\/.test(parentHint!);
-  return { parent: { paths: [parentHint!], format: "vmdk", identities: [parentCid], windows } };
+  if (parentHint === undefined) throw corrupt(store, "descriptor", 0, "has a parentCID, but no parentFileNameHint");
+  const windows = /^[a-zA-Z]:|\\/.test(parentHint);
+  return { parent: { paths: [parentHint], format: "vmdk", identities: [parentCid], windows } };
 }
 
+/** @throws ParavaneError CORRUPT, UNSUPPORTED */
 function checked(store: Store, header: Header) {
-  const { version, capacity, grainSize, tableEntries, flags } = header;
+  const { version, capacity, grainSize, tableEntries } = header;
   const wrong = (at: number, what: string) => corrupt(store, "header", at, what);
   if (version < 1 || version > 3)
     throw unsupported(store, "header", `version ${version} of sparse extents is not known`);
   if (!header.binary) throw wrong(73, "was changed by a transfer as text: the file is damaged throughout");
-  if (flags & (Flag.Compressed | Flag.Markers)) {
-    const hint = "Convert it with qemu-img to the monolithicSparse subformat first";
-    throw unsupported(store, "header", "streamOptimized VMDKs are not supported", hint);
-  }
   const grain = Number(grainSize) * SECTOR;
   if (!Number.isInteger(Math.log2(grain)) || grain < 4096 || grain > MAX_GRAIN) {
     throw wrong(20, `says that a grain has ${grainSize} sectors`);
@@ -122,11 +169,7 @@ function checked(store: Store, header: Header) {
 }
 
 function refuse(store: Store, magic: string): never {
-  if (magic === "COWD") throw unsupported(store, "header", "vmfsSparse VMDKs (COWD) are not supported");
-  if (magic === "# Di" || /^[#v\s]/.test(magic)) {
-    const hint = "Convert it with qemu-img to the monolithicSparse subformat first";
-    throw unsupported(store, "descriptor", "VMDKs of several files are not supported", hint);
-  }
+  if (magic === "COWD") throw unsupported(store, "header", "it is one extent of a vmfsSparse VMDK", WHOLE);
   throw corrupt(store, "header", 0, "has no magic");
 }
 
@@ -137,7 +180,7 @@ function* readTables(store: Store, position: number, count: number): Flow<Uint32
 }
 
 /** One character a byte. */
-function latin1(bytes: Uint8Array): string {
+export function latin1(bytes: Uint8Array): string {
   let text = "";
   for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
   return text;

@@ -53,6 +53,7 @@ function* publish(layout: VmdkLayout, header: Uint8Array, sectors: number): Flow
   const { store, descriptor, descriptorAt } = layout;
   yield* write(store, 0, header);
   yield* wait(store.flush());
+  if (!descriptor) return;
   const text = changedDescriptor(descriptor.text, { sectors });
   yield* write(store, descriptorAt.position, descriptorBytes(text, descriptorAt.length));
   yield* wait(store.flush());

@@ -1,0 +1,102 @@
+import { type Flow, wait } from "../../../core/flow.ts";
+import type { OpenOptions } from "../../../core/format.ts";
+import type { Store } from "../../../core/store.ts";
+import { corrupt, read, unsupported } from "../io.ts";
+import { JoinedStore } from "../joined.ts";
+import { type Descriptor, type Extent, parseDescriptor } from "./descriptor.ts";
+import { SECTOR } from "./header.ts";
+import { latin1, parentOf, readExtent } from "./layout.ts";
+import { FlatPart, type Part, SparsePart, ZeroPart } from "./parts.ts";
+
+/** A descriptor with an extent for each 2 GiB of 64 TiB is no longer. */
+const MAX_DESCRIPTOR = 2 ** 22;
+
+/** A disk whose descriptor is a file of its own. */
+export interface Split {
+  store: Store;
+  descriptor: Descriptor;
+  size: number;
+  /** All extents' files. */
+  files: JoinedStore;
+  parts: Part[];
+}
+
+/**
+ * Opens the extents that the descriptor in `store` names, as far as `openFile` does.
+ * @throws ParavaneError CORRUPT, UNSUPPORTED, and what opening the files throws
+ */
+export function* openSplit(store: Store, options: OpenOptions): Flow<Split> {
+  const descriptor = yield* readDescriptor(store);
+  const { extents } = descriptor;
+  const files = new JoinedStore(store.name, options.readOnly ?? store.readOnly, extents.length);
+  const parts: Part[] = [];
+  let start = 0;
+  let opened = false;
+  try {
+    for (const extent of extents) {
+      const part = yield* openPart({ store, descriptor, files, parts }, extent, start, options);
+      parts.push(part);
+      start += part.size;
+    }
+    opened = true;
+    return { store, descriptor, size: start, files, parts };
+  } finally {
+    if (!opened) {
+      // Nobody waits for it: what went wrong is more important.
+      const closing = files.close();
+      if (closing) closing.catch(() => {});
+    }
+  }
+}
+
+function* readDescriptor(store: Store): Flow<Descriptor> {
+  const wrong = (what: string) => corrupt(store, "descriptor", 0, what);
+  if (store.size > MAX_DESCRIPTOR) throw wrong(`has ${store.size} bytes, more than ${MAX_DESCRIPTOR}`);
+  const descriptor = parseDescriptor(latin1(yield* read(store, 0, store.size)).split("\0", 1)[0]);
+  if (!descriptor) throw wrong("has no CID or createType");
+  if (descriptor.extents.length === 0) throw wrong("names no extent");
+  const sectors = descriptor.extents.reduce((sum, extent) => sum + extent.sectors, 0);
+  if (!Number.isSafeInteger(sectors * SECTOR)) throw wrong(`has extents of ${sectors} sectors`);
+  return descriptor;
+}
+
+type Opening = Omit<Split, "size">;
+
+function* openPart(split: Opening, extent: Extent, start: number, options: OpenOptions): Flow<Part> {
+  const { store, descriptor, files, parts } = split;
+  const { access, type, sectors, file } = extent;
+  const where = { start, size: sectors * SECTOR, extent };
+  if (access === "NOACCESS") throw unsupported(store, "descriptor", `the extent ${file ?? type} must not be read`);
+  if (type === "ZERO") return new ZeroPart(where);
+  if (file === undefined) throw corrupt(store, "descriptor", 0, `names no file for an extent of type ${type}`);
+  if (!["FLAT", "VMFS", "SPARSE"].includes(type)) {
+    throw unsupported(store, "descriptor", `extents of type ${type}, as ${file} is, are not supported`);
+  }
+  if (!options.openFile) {
+    throw unsupported(store, "descriptor", `the extent ${file} is another file`, "Give `openFile`, or a `gate`");
+  }
+  const opened = yield* wait(options.openFile(file, options.readOnly ?? store.readOnly));
+  const base = files.add(opened);
+  const again = parts.find((other) => sameBytes(other, opened, extent));
+  if (again) throw corrupt(store, "descriptor", 0, `has ${file} in two extents`);
+  if (opened.size >= files.window)
+    throw unsupported(opened, "extent", `extents of ${opened.size} bytes are not supported`);
+  if (type === "SPARSE") {
+    const { parent } = parentOf(store, descriptor);
+    const layout = yield* readExtent(opened, { from: start, size: where.size, parent }, options.onWarning);
+    return new SparsePart(where, layout, base, -1 - parts.length);
+  }
+  const offset = extent.offset * SECTOR;
+  if (opened.size < offset + where.size) {
+    throw corrupt(opened, "extent", opened.size, `ends here, but the descriptor gives it ${offset + where.size} bytes`);
+  }
+  return new FlatPart(where, opened, base + offset);
+}
+
+/** Would a change to one extent change the other? */
+function sameBytes({ store, extent, size }: Part, opened: Store, { type, offset, sectors }: Extent): boolean {
+  if (store === undefined) return false;
+  if (store !== opened && (store.identity === undefined || store.identity !== opened.identity)) return false;
+  const flat = extent.type !== "SPARSE" && type !== "SPARSE";
+  return !flat || (offset * SECTOR < extent.offset * SECTOR + size && extent.offset < offset + sectors);
+}

@@ -1,0 +1,122 @@
+import type { Flow } from "../../../core/flow.ts";
+import { ExtentKind, MapStop } from "../../../core/format.ts";
+import type { Store } from "../../../core/store.ts";
+import type { Found } from "../lookup/mapper.ts";
+import { Missing } from "../lookup/pages.ts";
+import type { Extent } from "./descriptor.ts";
+import { SparseVmdk } from "./image.ts";
+import type { VmdkLayout } from "./layout.ts";
+
+/** One extent of a disk. Offsets are from its start, positions those of the disk's joined files. */
+export interface Part {
+  /** Guest bytes before it, and in it. */
+  readonly start: number;
+  size: number;
+  readonly extent: Extent;
+  /** Absent for zeros, which are in no file. */
+  readonly store?: Store;
+  /** Guest bytes that get a place together. */
+  readonly unit?: number;
+  readonly compressed?: boolean;
+  /** Hosted sparse extents, which can be written. */
+  readonly sparse?: SparsePart;
+  /** @throws Missing, ParavaneError CORRUPT */
+  find(offset: number): Found;
+}
+
+interface Where {
+  start: number;
+  size: number;
+  extent: Extent;
+}
+
+/** FLAT and VMFS: bytes as they are. */
+export class FlatPart implements Part {
+  readonly start: number;
+  size: number;
+  readonly extent: Extent;
+  readonly store: Store;
+  readonly #position: number;
+
+  /** @param position of its first byte */
+  constructor({ start, size, extent }: Where, store: Store, position: number) {
+    this.start = start;
+    this.size = size;
+    this.extent = extent;
+    this.store = store;
+    this.#position = position;
+  }
+
+  find(offset: number): Found {
+    return { kind: ExtentKind.Data, length: this.size - offset, position: this.#position + offset };
+  }
+}
+
+export class ZeroPart implements Part {
+  readonly start: number;
+  size: number;
+  readonly extent: Extent;
+
+  constructor({ start, size, extent }: Where) {
+    this.start = start;
+    this.size = size;
+    this.extent = extent;
+  }
+
+  find(offset: number): Found {
+    return { kind: ExtentKind.Zero, length: this.size - offset };
+  }
+}
+
+/** Guest bytes looked up at a time. */
+const RUN = 2 ** 22;
+
+/** SPARSE: a file with tables of its own. */
+export class SparsePart implements Part {
+  readonly start: number;
+  size: number;
+  readonly extent: Extent;
+  readonly image: SparseVmdk;
+  readonly layout: VmdkLayout;
+  readonly #base: number;
+  readonly #miss: number;
+
+  /**
+   * @param base where its file begins
+   * @param miss stands for its own page that is missing
+   */
+  constructor({ start, size, extent }: Where, layout: VmdkLayout, base: number, miss: number) {
+    this.start = start;
+    this.size = size;
+    this.extent = extent;
+    this.layout = layout;
+    this.image = new SparseVmdk(layout);
+    this.#base = base;
+    this.#miss = miss;
+  }
+
+  get sparse(): SparsePart {
+    return this;
+  }
+  get store(): Store {
+    return this.layout.store;
+  }
+  get unit(): number {
+    return this.layout.grain;
+  }
+
+  find(offset: number): Found {
+    const { mapper } = this.image;
+    mapper.setRange(0, offset, Math.min(RUN, this.size - offset), false);
+    const stop = mapper.resolve(1);
+    if (mapper.extentCount === 0) throw stop === MapStop.Miss ? new Missing(this.#miss) : this.image.fault();
+    const kind = mapper.extentKind(0);
+    const length = mapper.extentLength(0);
+    if (kind !== ExtentKind.Data) return { kind, length };
+    return { kind, length, position: this.#base + mapper.extentPosition(0) };
+  }
+
+  *load(): Flow {
+    yield* this.image.load();
+  }
+}

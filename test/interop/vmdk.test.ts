@@ -1,0 +1,104 @@
+import { execFileSync } from "node:child_process";
+import * as fs from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
+import { ours as img } from "../support/img.ts";
+import { peerTest } from "../support/peers.ts";
+import { randomFrom } from "../support/stores.ts";
+
+const MiB = 2 ** 20;
+const SIZE = 2 ** 31 + 40 * MiB + 17 * 512;
+const folder = fs.mkdtempSync(join(tmpdir(), "paravane-vmdk-"));
+afterAll(() => fs.rmSync(folder, { recursive: true }));
+const at = (name: string) => join(folder, name);
+const qemuImg = (...args: string[]) => execFileSync("qemu-img", args, { encoding: "utf8" });
+const qemuIo = (file: string, ...commands: string[]) =>
+  execFileSync("qemu-io", ["-f", "vmdk", ...commands.flatMap((command) => ["-c", command]), file], {
+    encoding: "utf8",
+  });
+
+beforeAll(() => {
+  const random = randomFrom(5);
+  const fd = fs.openSync(at("src.raw"), "w");
+  fs.ftruncateSync(fd, SIZE);
+  const put = (offset: number, length: number) => {
+    const bytes = Uint8Array.from({ length }, (_, i) => (i % 700 < 300 ? random() * 256 : 1 + (i >> 12)));
+    fs.writeSync(fd, bytes, 0, length, offset);
+  };
+  for (let i = 0; i < 30; i++)
+    put(Math.floor((random() * (SIZE - MiB)) / 512) * 512, 512 * (1 + Math.floor(random() * 300)));
+  put(2 ** 31 - 4096, 8192);
+  put(SIZE - 512, 512);
+  fs.closeSync(fd);
+});
+afterEach(() => {
+  for (const name of fs.readdirSync(folder)) if (name !== "src.raw") fs.rmSync(at(name));
+});
+
+const same = (image: string) => qemuImg("compare", "-f", "vmdk", "-F", "raw", at(image), at("src.raw"));
+
+describe.each(["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "monolithicSparse"])(
+  "%s",
+  (subformat) => {
+    const options = ["-O", "vmdk", "-o", `subformat=${subformat}`];
+
+    peerTest("qemu-img", "qemu-utils", "what QEMU made reads the same here, and is described as it does", async () => {
+      qemuImg("convert", ...options, at("src.raw"), at("q.vmdk"));
+      expect(await img("compare", "-F", "raw", at("q.vmdk"), at("src.raw"))).toMatchObject({ code: 0 });
+      const { paravane: _, ...ours } = JSON.parse((await img("info", "--output", "json", at("q.vmdk"))).stdout);
+      expect(ours).toEqual(JSON.parse(qemuImg("info", "--output=json", at("q.vmdk"))));
+      const places = (text: string) =>
+        JSON.parse(text).map(({ start, length, zero, offset }: Record<string, unknown>) => ({
+          start,
+          length,
+          zero,
+          offset,
+        }));
+      const map = places((await img("map", "--output", "json", at("q.vmdk"))).stdout);
+      // QEMU calls holes of a flat file data that reads as zeros.
+      const known = places(qemuImg("map", "--output=json", at("q.vmdk")));
+      expect(map.filter(({ zero }: { zero: boolean }) => !zero)).toEqual(
+        known.filter(({ zero }: { zero: boolean }) => !zero),
+      );
+      expect(await img("check", at("q.vmdk"))).toMatchObject({ code: 0 });
+    });
+
+    peerTest("qemu-img", "qemu-utils", "what is made here is the same to QEMU, which can write to it", async () => {
+      expect(await img("convert", ...options, at("src.raw"), at("p.vmdk"))).toMatchObject({ code: 0 });
+      same("p.vmdk");
+      qemuImg("check", at("p.vmdk"));
+      qemuImg("convert", ...options, at("src.raw"), at("q.vmdk"));
+      const names = (letter: string) => fs.readdirSync(folder).filter((name) => name.startsWith(letter));
+      expect(names("p").map((name) => name.slice(1))).toEqual(names("q").map((name) => name.slice(1)));
+      const [made, known] = ["p", "q"].map((name) => {
+        const { data } = JSON.parse(qemuImg("info", "--output=json", at(`${name}.vmdk`)))["format-specific"];
+        for (const extent of data.extents) extent.filename = extent.filename.slice(at(name).length);
+        return { ...data, cid: 0 };
+      });
+      expect(made).toEqual(known);
+      qemuIo(at("p.vmdk"), "write -P 7 1000448 200k", `write -P 8 ${2 ** 31 - 65536} 128k`);
+      qemuImg("convert", "-O", "raw", at("p.vmdk"), at("back.raw"));
+      expect(await img("compare", "-F", "raw", at("p.vmdk"), at("back.raw"))).toMatchObject({ code: 0 });
+      expect(await img("check", at("p.vmdk"))).toMatchObject({ code: 0 });
+    });
+
+    peerTest("qemu-io", "qemu-utils", "QEMU reads what was written and grown here", async () => {
+      qemuImg("create", "-f", "vmdk", "-o", `subformat=${subformat}`, at("q.vmdk"), String(SIZE));
+      expect(await img("convert", "-n", "-O", "vmdk", at("src.raw"), at("q.vmdk"))).toMatchObject({ code: 0 });
+      same("q.vmdk");
+      qemuImg("check", at("q.vmdk"));
+      expect(await img("resize", at("q.vmdk"), String(SIZE + MiB))).toMatchObject({ code: 0 });
+      expect(JSON.parse(qemuImg("info", "--output=json", at("q.vmdk")))["virtual-size"]).toBe(SIZE + MiB);
+      expect(qemuIo(at("q.vmdk"), `read -P 0 ${SIZE} 1M`, `write -P 3 ${SIZE} 1M`)).toMatch(/^wrote /m);
+    });
+  },
+);
+
+peerTest("qemu-img", "qemu-utils", "an absent extent is named in one line", async () => {
+  qemuImg("create", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", at("q.vmdk"), String(SIZE));
+  fs.rmSync(at("q-s002.vmdk"));
+  const { code, stderr } = await img("info", at("q.vmdk"));
+  expect(code).toBe(1);
+  expect(stderr.trim().split("\n")).toEqual([expect.stringContaining("q-s002.vmdk, is not there")]);
+});

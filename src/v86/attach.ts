@@ -2,6 +2,7 @@ import type { Block } from "../core/block.ts";
 import { type AsyncCloseable, disposable } from "../core/dispose.ts";
 import { asParavaneError, ParavaneError } from "../core/error.ts";
 import type { Later } from "../core/flow.ts";
+import type { GuestMemory } from "../core/machine.ts";
 import { attachIde, type IdeController, type IdeDrive } from "../host/device/ide/controller.ts";
 import type { IdeState } from "../host/device/ide/save.ts";
 import { attachPvscsi, type PvscsiDevice, type PvscsiDisk } from "../host/device/pvscsi/attach.ts";
@@ -11,6 +12,7 @@ import { cpuOf, type V86Cpu, type V86Emulator } from "./internals.ts";
 import { V86Machine } from "./machine.ts";
 import { type BootDevice, IDE_SLOT, removeIde, tellFirmware } from "./replace.ts";
 import { joinState } from "./state.ts";
+import { SteadyBlock } from "./steady.ts";
 
 export interface AttachOptions {
   /** Primary and secondary channel; on each, drive 0 and drive 1: disks, CD drives. Takes the place of v86's own controller. */
@@ -105,15 +107,20 @@ class Attachment implements V86Disks {
     if (ide) {
       removeIde(cpu, machine);
       // The PIIX4 function is the one that drivers use Ultra DMA with.
-      this.ide = attachIde(machine, { drives: ide, slot: IDE_SLOT, model: "piix4" });
+      const drives = ide.map((channel) => channel?.map((drive) => drive && steady(drive, machine.memory)));
+      this.ide = attachIde(machine, { drives, slot: IDE_SLOT, model: "piix4" });
     }
     this.virtio = virtio.map((disk, i) => {
       const { block, identity } = "block" in disk ? disk : { block: disk, identity: undefined };
+      const over = new SteadyBlock(block, machine.memory);
       const pci = { interrupt: INTERRUPT, ports: VIRTIO_PORTS + i * VIRTIO_STEP };
-      return attachVirtioBlk(machine, block, { pci, ...(identity !== undefined && { identity }) });
+      return attachVirtioBlk(machine, over, { pci, ...(identity !== undefined && { identity }) });
     });
     if (pvscsi.length > 0) {
-      this.pvscsi = attachPvscsi(machine, { disks: pvscsi, interrupt: INTERRUPT, memory: PVSCSI_MEMORY });
+      const disks = pvscsi.map((disk) => disk && steady(disk, machine.memory));
+      const adapter = attachPvscsi(machine, { disks, interrupt: INTERRUPT, memory: PVSCSI_MEMORY });
+      const plug = (target: number, disk: PvscsiDisk) => adapter.plug(target, steady(disk, machine.memory));
+      this.pvscsi = disposable({ ...adapter, plug });
     }
     tellFirmware(cpu, boot ?? (this.#hasDisk ? ["disk", "cd", "floppy"] : ["cd", "floppy", "disk"]));
     attached.add(cpu);
@@ -167,3 +174,9 @@ class Attachment implements V86Disks {
 disposable(Attachment.prototype);
 
 const attached = new WeakSet<V86Cpu>();
+
+/** The same disk, alone or with its options, over a block that bears the growth of v86's memory; anything else as it is. */
+function steady<T extends object>(drive: T, memory: GuestMemory): T {
+  if ("block" in drive && drive.block) return { ...drive, block: new SteadyBlock(drive.block as Block, memory) };
+  return "submit" in drive ? (new SteadyBlock(drive as unknown as Block, memory) as unknown as T) : drive;
+}

@@ -1,166 +1,32 @@
-import { AtaError, AtaRegister, AtaStatus } from "../../assembly/spec/ata.ts";
-import type { Program, Step } from "./qtest-program.ts";
-import type { Trace } from "./qtest-trace.ts";
-
-/** A difference as it was found: the step, and what both sides have left at each. */
-export interface Found {
-  program: Program;
-  step: number;
-  what: string;
-  ours: readonly Trace[];
-  theirs: readonly Trace[];
-}
-
-/** A deliberate difference: where we differ, and what the specification says of it. */
-export interface Known {
-  name: string;
-  /** ATA/ATAPI-6 unless another document is named. */
-  verdict: string;
-  /** QEMU's disks may be written where ours are not. */
-  apart?: true;
-  applies(found: Found, state: { ours: Trace; theirs: Trace; step: Step }): boolean;
-}
-
-/** Of a trace's registers, by their place in SNAPSHOT. */
-const At = { Status: 0, Error: 1, Count: 2, LbaLow: 3, Device: 6, BmStatus: 8, BmTable: 9, Line: 10 } as const;
-
-/** Was the Command register written at `step`, and heard: neither BSY nor DRQ set? */
-function accepted(program: Program, step: number, ours: readonly Trace[]): number | undefined {
-  const each = program[step];
-  if (each.do !== "out" || each.register !== AtaRegister.Command) return undefined;
-  return step > 0 && (ours[step - 1].registers[At.Status] & 0x88) !== 0 ? undefined : each.value;
-}
-
-/** The last command up to `step` that was heard. */
-function lastCommand(program: Program, step: number, ours: readonly Trace[]): number | undefined {
-  for (let i = Math.min(step, program.length - 1); i >= 0; i--) {
-    const code = accepted(program, i, ours);
-    if (code !== undefined) return code;
-  }
-  return undefined;
-}
-
-const failed = (trace: Trace, error: number) =>
-  (trace.registers[At.Status] & AtaStatus.Error) !== 0 && trace.registers[At.Error] === error;
-
-/** Idle, standby and sleep: QEMU ends them with DSC clear. Bit 4 is the command's own since ATA-4; ATA-3 has it set. */
-export const POWER: ReadonlySet<number> = new Set([0x94, 0x95, 0x96, 0x97, 0x99, 0xe0, 0xe1, 0xe2, 0xe3, 0xe6]);
-
-const DMA: ReadonlySet<number> = new Set([0x25, 0x35, 0xc8, 0xc9, 0xca, 0xcb, 0x06]);
-
-/** Was an odd number of 16-bit words moved before `step`? */
-function oddWords(program: Program, step: number): boolean {
-  for (let i = 0; i < step; i++) {
-    const each = program[i];
-    if ((each.do === "drain" || each.do === "feed") && each.width < 4 && each.times % 2 === 1) return true;
-  }
-  return false;
-}
-
-/** Did a reset come between a DMA command and `step`? */
-function dmaBeforeReset(program: Program, step: number): boolean {
-  let dma = false;
-  for (let i = 0; i < step; i++) {
-    const each = program[i];
-    if (each.do !== "out") continue;
-    if (each.register === AtaRegister.Command && DMA.has(each.value)) dma = true;
-    if (each.register === AtaRegister.Control && each.value & 4 && dma) return true;
-  }
-  return false;
-}
-
-/**
- * Since the bus master was started: was its table register written, or has it served another command? BMIDE forbids the
- * first and has the host stop the engine before the second.
- */
-function pointerMoved(program: Program, step: number, ours: readonly Trace[]): boolean {
-  let commands = 0;
-  let moved = false;
-  let ever = false;
-  for (let i = 0; i <= step && i < program.length; i++) {
-    const each = program[i];
-    const active = i > 0 && (ours[i - 1].registers[At.BmStatus] & 1) !== 0;
-    if (!active) moved = false;
-    if (each.do !== "out") continue;
-    const code = accepted(program, i, ours);
-    if (code !== undefined && DMA.has(code)) commands++;
-    if (active && (each.register >= 20 || (code !== undefined && DMA.has(code) && commands > 1))) moved = true;
-    ever ||= moved;
-  }
-  return step < program.length ? moved : ever;
-}
-
-/** Did the last DMA begun up to `step` meet addresses that are not memory of both machines? */
-function stray(step: number, ours: readonly Trace[]): boolean {
-  return ours.slice(0, step + 1).findLast(({ outside }) => outside !== undefined)?.outside === true;
-}
-
-/** The value last written to `register` up to `step`. */
-function lastWrite(program: Program, step: number, register: number): number | undefined {
-  const each = program.slice(0, step + 1).findLast((one) => writes(one, register));
-  return each?.do === "out" ? each.value : undefined;
-}
-
-/** Was SRST set while device 1 was selected? */
-function resetOfSecond(program: Program, step: number): boolean {
-  let second = false;
-  for (const each of program.slice(0, step + 1)) {
-    if (each.do !== "out") continue;
-    if (each.register === AtaRegister.Device) second = (each.value & 0x10) !== 0;
-    if (each.register === AtaRegister.Control && (each.value & 4) !== 0 && second) return true;
-  }
-  return false;
-}
-
-/** The drive selected when `step` begins. */
-function selectedBefore(step: number, ours: readonly Trace[]): 0 | 1 {
-  return step > 0 && (ours[step - 1].registers[At.Device] & 0x10) !== 0 ? 1 : 0;
-}
-
-/** Where EXECUTE DIAGNOSTIC was last heard up to `step`; -1 when it was not. */
-function diagnosed(program: Program, step: number, ours: readonly Trace[]): number {
-  for (let i = Math.min(step, program.length - 1); i >= 0; i--) if (accepted(program, i, ours) === 0x90) return i;
-  return -1;
-}
-
-/** Has the selected drive a setting of SET MULTIPLE, other than the default, that has been through SRST? */
-function multipleKept(program: Program, step: number, ours: readonly Trace[]): boolean {
-  const set = [false, false];
-  const kept = [false, false];
-  for (let i = 0; i <= Math.min(step, program.length - 1); i++) {
-    const each = program[i];
-    if (writes(each, AtaRegister.Control) && each.do === "out" && (each.value & 4) !== 0)
-      for (const drive of [0, 1]) kept[drive] = set[drive];
-    if (accepted(program, i, ours) !== 0xc6 || (ours[i].registers[At.Status] & AtaStatus.Error) !== 0) continue;
-    const drive = selectedBefore(i, ours);
-    set[drive] = ours[i].registers[At.Count] !== 16;
-    kept[drive] = false;
-  }
-  return kept[selectedBefore(step, ours)];
-}
-
-/** Does the Error register read as the previous Features? */
-function highOrder(program: Program, step: number): boolean {
-  return ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 0x80) !== 0;
-}
-
-/** What QEMU's disks know. */
-const THEIRS: ReadonlySet<number> = new Set([
-  0x06, 0x10, 0x20, 0x21, 0x24, 0x25, 0x27, 0x29, 0x30, 0x31, 0x34, 0x35, 0x39, 0x3c, 0x40, 0x41, 0x42, 0x70, 0x90,
-  0x91, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99, 0xb0, 0xc4, 0xc5, 0xc6, 0xc8, 0xc9, 0xca, 0xcb, 0xe0, 0xe1, 0xe2, 0xe3,
-  0xe5, 0xe6, 0xe7, 0xea, 0xec, 0xef, 0xf5, 0xf8,
-]);
-
-const SMART: ReadonlySet<number> = new Set([0xd0, 0xd1, 0xd2, 0xd4, 0xd5, 0xd8, 0xd9, 0xda]);
-
-const MULTIPLE: ReadonlySet<number> = new Set([0x29, 0x39, 0xc4, 0xc5]);
-
-/** Registers that a signature fills (§9.12), by the names of SNAPSHOT. */
-const SIGNATURE: ReadonlySet<string> = new Set(["AltStatus", "Error", "Count", "LbaLow", "LbaMid", "LbaHigh"]);
-
-const EXT: ReadonlySet<number> = new Set([0x24, 0x25, 0x27, 0x29, 0x34, 0x35, 0x39, 0x42]);
-
-const writes = (step: Step, register: number) => step.do === "out" && step.register === register;
+import { AtaError, AtaRegister } from "../../assembly/spec/ata.ts";
+import { CD_KNOWN } from "./qtest-cd-known.ts";
+import {
+  At,
+  diagnosed,
+  diagnosedSecond,
+  dmaBeforeReset,
+  EXT,
+  type Found,
+  failed,
+  highOrder,
+  type Known,
+  lastCommand,
+  lastWrite,
+  MULTIPLE,
+  multipleKept,
+  oddBlock,
+  oddWords,
+  ofCd,
+  POWER,
+  pointerMoved,
+  resetOfSecond,
+  SIGNATURE,
+  SMART,
+  selectedBefore,
+  stray,
+  THEIRS,
+  writes,
+} from "./qtest-history.ts";
 
 export const KNOWN: readonly Known[] = [
   {
@@ -253,7 +119,7 @@ export const KNOWN: readonly Known[] = [
     name: "the descriptor pointer while Active",
     verdict: "BMIDE §2.3, §3.1: not to be written, nor used for two commands; QEMU latches it at START",
     apart: true,
-    applies: ({ program, step, ours }) => pointerMoved(program, step, ours),
+    applies: (found) => pointerMoved(found),
   },
   {
     name: "48-bit command with LBA clear",
@@ -271,7 +137,10 @@ export const KNOWN: readonly Known[] = [
     applies: ({ program, step, what, ours: traces }) => {
       const at = diagnosed(program, step, traces);
       return (
-        at >= 0 && step > at && SIGNATURE.has(what) && selectedBefore(step + 1, traces) !== selectedBefore(at, traces)
+        at >= 0 &&
+        step > at &&
+        SIGNATURE.has(what) &&
+        selectedBefore(program, step + 1, traces) !== selectedBefore(program, at, traces)
       );
     },
   },
@@ -285,11 +154,7 @@ export const KNOWN: readonly Known[] = [
     name: "EXECUTE DIAGNOSTIC with device 1 selected",
     verdict: "§8.11, §9.12: device 0 is selected afterwards; QEMU says so in Device, and goes on with device 1",
     apart: true,
-    applies({ program, step, ours: traces }) {
-      const at = diagnosed(program, step, traces);
-      const since = program.slice(at + 1, step + 1);
-      return at >= 0 && selectedBefore(at, traces) === 1 && !since.some((each) => writes(each, AtaRegister.Device));
-    },
+    applies: ({ program, step, ours }) => diagnosedSecond(program, step, ours),
   },
   {
     name: "SET MULTIPLE over SRST",
@@ -320,7 +185,8 @@ export const KNOWN: readonly Known[] = [
   {
     name: "commands that QEMU lacks",
     verdict: "implemented as the specification has them; QEMU answers ABRT",
-    applies: (_found, { step, theirs }) =>
+    applies: (found, { step, theirs }) =>
+      !ofCd(found) &&
       step.do === "out" &&
       writes(step, AtaRegister.Command) &&
       !THEIRS.has(step.value) &&
@@ -402,19 +268,21 @@ export const KNOWN: readonly Known[] = [
   {
     name: "32 bits where 16 are left",
     verdict: "the port is 16 bits wide (§5.2.4) and PCI splits wider cycles; QEMU answers 0 and stands still",
-    applies: ({ program, step: at }, { step }) =>
-      (step.do === "drain" || step.do === "feed") && step.width === 4 && oddWords(program, at),
+    applies: ({ program, step: at, ours, theirs }, { step }) =>
+      (step.do === "drain" || step.do === "feed") &&
+      step.width === 4 &&
+      (oddWords(program, at) || oddBlock(program, at, ours, theirs)),
   },
   {
     name: "SRST with device 1 selected",
     verdict: "§9.2: device 0 is selected afterwards; QEMU says so in Device, and goes on with device 1",
     apart: true,
-    applies: ({ program, step }) => resetOfSecond(program, step),
+    applies: ({ program, step, ours }) => resetOfSecond(program, step, ours),
   },
 ];
 
 export function knownDifference(found: Found): Known | undefined {
   const at = Math.min(found.step, found.program.length - 1);
   const state = { ours: found.ours[at], theirs: found.theirs[at], step: found.program[at] };
-  return KNOWN.find((each) => each.applies(found, state));
+  return [...KNOWN, ...CD_KNOWN].find((each) => each.applies(found, state));
 }

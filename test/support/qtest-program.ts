@@ -11,6 +11,10 @@ export type Step =
   | { do: "drain"; width: 1 | 2 | 4; times: number }
   /** Writes the data port `times`, each time another value. */
   | { do: "feed"; width: 1 | 2 | 4; times: number; seed: number }
+  /** Writes these bytes to the data port, 16 bits at a time. */
+  | { do: "packet"; bytes: readonly number[] }
+  /** Reads what the byte count of a DRQ block says, 16 bits at a time; nothing without DRQ. */
+  | { do: "block" }
   /** Writes the PRD table at `at`. */
   | { do: "prds"; at: number; entries: readonly PrdEntry[] }
   /** PCI command register: may the function master the bus? */
@@ -60,6 +64,10 @@ function showStep(step: Step): string {
       return `drain ${step.times} × ${step.width}`;
     case "feed":
       return `feed ${step.times} × ${step.width} (seed ${step.seed})`;
+    case "packet":
+      return `packet ${Buffer.from(step.bytes).toString("hex")}`;
+    case "block":
+      return "block";
     case "prds":
       return `prds at ${hex(step.at)}: ${step.entries.map(([a, c]) => `${hex(a)}+${hex(c)}`).join(" ")}`;
     case "master":
@@ -81,6 +89,12 @@ const SMART = [0xd0, 0xd1, 0xd2, 0xd4, 0xd5, 0xd8, 0xd9, 0xda];
 
 /** Sizes in sectors of drive 0 and 1; 0 when absent. */
 export type Sizes = readonly [number, number];
+
+/** A CD drive beside the disks, or alone: its place, where `Sizes` has 0, and the disc's sectors of 2,048 bytes. */
+export interface CdPlace {
+  drive: 0 | 1;
+  sectors: number;
+}
 
 /** A random program: sensible commands often enough to get somewhere, everything else in between. */
 export class Generator {
@@ -284,28 +298,33 @@ export class Generator {
     }
   }
 
-  /** A table for `need` bytes: as long, shorter or longer; whole, in pieces, unaligned. */
   #prds(need: number): void {
-    const r = this.#random;
-    const total = r.oneIn(5) ? r.below(need) & ~1 : r.oneIn(5) ? need + 2 * r.below(2000) : need;
-    const entries: PrdEntry[] = [];
-    let left = total;
-    while (left > 0 && entries.length < 24) {
-      const most = Math.min(left, 65536);
-      let length = r.oneIn(2) ? most : r.oneIn(2) ? Math.min(most, 512 * (1 + r.below(4))) : 2 + (r.below(most) & ~1);
-      if (length > most) length = most;
-      const room = Layout.WindowBytes - 65536;
-      const address = Layout.Window + (r.oneIn(8) ? r.below(room) & ~1 : r.below(room) & ~511);
-      left -= length;
-      const last = left <= 0 || entries.length === 23;
-      const count = (length === 65536 ? 0 : length) | (r.oneIn(30) ? 1 : 0);
-      entries.push([address, ((last && !r.oneIn(40) ? 0x80000000 : 0) | count) >>> 0]);
-    }
-    if (entries.length === 0) entries.push([Layout.Window, 0x80000002]);
-    // What stands behind a table without an end.
-    entries.push([Layout.Window, 0x80000200]);
-    const at = Layout.Table + (r.oneIn(8) ? 0x1000 - 8 * (1 + r.below(4)) : 0);
-    this.#steps.push({ do: "prds", at, entries });
-    if (!r.oneIn(20)) this.#out(AtaRegister.BmTable, at | (r.oneIn(20) ? r.below(4) : 0), 4);
+    this.#steps.push(...prdTable(this.#random, need));
   }
+}
+
+/** A table for `need` bytes: as long, shorter or longer; whole, in pieces, unaligned. */
+export function prdTable(r: Random, need: number): Step[] {
+  const total = r.oneIn(5) ? r.below(need) & ~1 : r.oneIn(5) ? need + 2 * r.below(2000) : need;
+  const entries: PrdEntry[] = [];
+  let left = total;
+  while (left > 0 && entries.length < 24) {
+    const most = Math.min(left, 65536);
+    let length = r.oneIn(2) ? most : r.oneIn(2) ? Math.min(most, 512 * (1 + r.below(4))) : 2 + (r.below(most) & ~1);
+    if (length > most) length = most;
+    const room = Layout.WindowBytes - 65536;
+    const address = Layout.Window + (r.oneIn(8) ? r.below(room) & ~1 : r.below(room) & ~511);
+    left -= length;
+    const last = left <= 0 || entries.length === 23;
+    const count = (length === 65536 ? 0 : length) | (r.oneIn(30) ? 1 : 0);
+    entries.push([address, ((last && !r.oneIn(40) ? 0x80000000 : 0) | count) >>> 0]);
+  }
+  if (entries.length === 0) entries.push([Layout.Window, 0x80000002]);
+  // What stands behind a table without an end.
+  entries.push([Layout.Window, 0x80000200]);
+  const at = Layout.Table + (r.oneIn(8) ? 0x1000 - 8 * (1 + r.below(4)) : 0);
+  const table: Step = { do: "prds", at, entries };
+  if (r.oneIn(20)) return [table];
+  const value = (at | (r.oneIn(20) ? r.below(4) : 0)) >>> 0;
+  return [table, { do: "out", register: AtaRegister.BmTable, width: 4, value }];
 }

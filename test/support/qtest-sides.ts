@@ -1,13 +1,16 @@
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdtempSync, openSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AtaRegister, AtaStatus, BmStatus } from "../../assembly/spec/ata.ts";
+import { AtaReason, AtaRegister, AtaStatus, BmStatus } from "../../assembly/spec/ata.ts";
+import { PacketOp } from "../../assembly/spec/mmc.ts";
 import { PciCommand, PciConfig } from "../../assembly/spec/pci.ts";
 import { Op } from "../../src/core/block.ts";
-import { attachIde } from "../../src/host/device/ide/controller.ts";
+import { attachIde, type IdeDrive } from "../../src/host/device/ide/controller.ts";
+import { cdFromBlock } from "../../src/host/media/image.ts";
 import { LabMachine } from "../../src/hypervisor/machine.ts";
+import { cdb } from "./cd.ts";
 import { Qtest } from "./qtest.ts";
-import { fed, type PrdEntry, type Program, type Sizes, type Step } from "./qtest-program.ts";
+import { type CdPlace, fed, type PrdEntry, type Program, type Sizes, type Step } from "./qtest-program.ts";
 import { portOf, SNAPSHOT, type Trace } from "./qtest-trace.ts";
 import { SparseBlock } from "./sparse-block.ts";
 
@@ -57,6 +60,11 @@ export function content(drive: number, lba: number, sizes: Sizes): Uint8Array {
   return hot ? original(drive, lba) : new Uint8Array(512);
 }
 
+/** What the disc holds, sector by sector of 2,048 bytes. */
+function discSector(lba: number): Uint8Array {
+  return Uint8Array.from({ length: 2048 }, (_, i) => (lba * 7 + i * 13 + (i >> 8)) & 0xff);
+}
+
 function hotSectors(size: number): number[] {
   const all = new Set<number>();
   for (let i = 0; i < Math.min(HOT, size); i++) all.add(i).add(size - 1 - i);
@@ -71,10 +79,13 @@ export class Ours {
   readonly blocks: (SparseBlock | null)[];
   readonly machine: LabMachine;
   #entries: readonly PrdEntry[] = [];
+  readonly #cd: CdPlace | null;
+  readonly #disc: SparseBlock | null = null;
 
-  constructor(channel: 0 | 1, sizes: Sizes) {
+  constructor(channel: 0 | 1, sizes: Sizes, cd: CdPlace | null = null) {
     this.channel = channel;
     this.sizes = sizes;
+    this.#cd = cd;
     this.machine = new LabMachine({ memory: MEMORY });
     this.blocks = sizes.map((size, drive) => {
       if (size === 0) return null;
@@ -82,9 +93,15 @@ export class Ours {
       for (const lba of hotSectors(size)) block.poke(lba * 512, original(drive, lba));
       return block;
     });
-    const drives = this.blocks.map((block, i) =>
+    const drives: (IdeDrive | null)[] = this.blocks.map((block, i) =>
       block === null ? null : { block, model: "QEMU HARDDISK", serial: `SERIAL${i}`, firmware: "1.0" },
     );
+    if (cd) {
+      this.#disc = new SparseBlock(cd.sectors * 2048);
+      for (let lba = 0; lba < cd.sectors; lba++) this.#disc.poke(lba * 2048, discSector(lba));
+      const identity = { vendor: "QEMU", product: "QEMU DVD-ROM", revision: "1.0", serial: "SERIALCD" };
+      drives[cd.drive] = { cd: cdFromBlock(this.#disc), ...identity };
+    }
     attachIde(this.machine, { drives: channel === 0 ? [drives] : [[], drives], slot: 1 });
   }
 
@@ -92,7 +109,26 @@ export class Ours {
     this.machine.reset();
     this.#entries = [];
     this.#master(true);
-    for (const block of this.blocks) if (block) block.log.length = 0;
+    // QEMU's drive has no unit attention of power-on.
+    if (this.#cd) for (let i = 0; i < 3; i++) this.#requestSense(this.#cd.drive);
+    for (const block of this.#all) block.log.length = 0;
+  }
+
+  get #all(): SparseBlock[] {
+    return [...this.blocks, this.#disc].filter((block) => block !== null);
+  }
+
+  #requestSense(drive: 0 | 1): void {
+    const steps: Step[] = [
+      { do: "out", register: AtaRegister.Device, width: 1, value: 0xa0 | (drive << 4) },
+      { do: "out", register: AtaRegister.LbaMid, width: 1, value: 18 },
+      { do: "out", register: AtaRegister.Command, width: 1, value: 0xa0 },
+      { do: "packet", bytes: [...cdb(PacketOp.RequestSense, 0, 0, 0, 18)] },
+      { do: "block" },
+      { do: "in", register: AtaRegister.Status, width: 1 },
+    ];
+    for (const value of [4, 0]) steps.push({ do: "out", register: AtaRegister.Control, width: 1, value });
+    for (const step of steps) this.#step(step, { values: [], registers: [], memory: [] });
   }
 
   run(program: Program): OurRun {
@@ -117,7 +153,7 @@ export class Ours {
   }
 
   #requests(): number {
-    return this.blocks.reduce((sum, block) => sum + (block?.log.length ?? 0), 0);
+    return this.#all.reduce((sum, block) => sum + block.log.length, 0);
   }
 
   #step(step: Step, trace: Trace): Pause[] {
@@ -131,13 +167,19 @@ export class Ours {
       requests = now;
     };
     switch (step.do) {
-      case "out":
+      case "out": {
         if (step.register === AtaRegister.BmCommand ? (step.value & 1) !== 0 : step.register === AtaRegister.Command)
           trace.outside = this.#tableLeavesMemory();
+        const active = (this.#in(AtaRegister.BmStatus, 1) & BmStatus.Active) !== 0;
+        const [status, reason] = [this.#in(AtaRegister.AltStatus, 1), this.#in(AtaRegister.Count, 1) & 3];
         this.#out(step.register, step.width, step.value);
         if (requests !== this.#requests() || mayWait(step.register, step.value)) pause(1);
-        if (pauses.length > 0 && requests !== this.#requests()) this.#collect(trace);
+        const waits = this.#cd !== null && status & AtaStatus.DataRequest && reason !== AtaReason.Command;
+        const starts = step.register === AtaRegister.BmCommand && (step.value & 1) !== 0;
+        if ((active || starts) && pauses.length > 0 && (waits || requests !== this.#requests()))
+          this.#collect(trace, this.#cd !== null);
         break;
+      }
       case "in":
         trace.values.push(this.#in(step.register, step.width));
         after(1);
@@ -154,6 +196,31 @@ export class Ours {
           after(i);
         }
         break;
+      case "packet": {
+        const active = (this.#in(AtaRegister.BmStatus, 1) & BmStatus.Active) !== 0;
+        const words = step.bytes.length >> 1;
+        for (let i = 1; i <= words; i++) {
+          this.#out(AtaRegister.Data, 2, step.bytes[2 * i - 2] | (step.bytes[2 * i - 1] << 8));
+          if (i === words) pause(i);
+          else after(i);
+        }
+        if (active) this.#collect(trace, true);
+        break;
+      }
+      case "block": {
+        const ready =
+          (this.#in(AtaRegister.AltStatus, 1) & AtaStatus.DataRequest) !== 0 &&
+          (this.#in(AtaRegister.Count, 1) & 3) === AtaReason.ToHost;
+        const bytes = this.#in(AtaRegister.LbaMid, 1) | (this.#in(AtaRegister.LbaHigh, 1) << 8);
+        const times = ready ? Math.ceil(bytes / 2) : 0;
+        trace.times = times;
+        for (let i = 1; i <= times; i++) {
+          trace.values.push(this.#in(AtaRegister.Data, 2));
+          if (i === times) pause(i);
+          else after(i);
+        }
+        break;
+      }
       case "prds":
         this.#entries = step.entries;
         step.entries.forEach(([address, count], i) => {
@@ -184,9 +251,9 @@ export class Ours {
   }
 
   /** The memory that the last table names, as far as a read may have reached. */
-  #collect(trace: Trace): void {
-    const log = this.blocks.flatMap((block) => block?.log ?? []);
-    if (!log.some(({ op }) => op === Op.Read)) return;
+  #collect(trace: Trace, always = false): void {
+    const log = this.#all.flatMap((block) => block.log);
+    if (!always && !log.some(({ op }) => op === Op.Read)) return;
     for (const [address, count] of this.#entries) {
       const length = (count & 0xfffe) === 0 ? 65536 : count & 0xfffe;
       trace.memory.push({ address, bytes: this.machine.guest.ram.bytes(address, length).slice() });
@@ -207,7 +274,7 @@ export class Theirs {
   readonly #folder = mkdtempSync(join(tmpdir(), "paravane-disks-"));
   readonly #files: (number | null)[];
 
-  constructor(channel: 0 | 1, sizes: Sizes, seconds: number) {
+  constructor(channel: 0 | 1, sizes: Sizes, seconds: number, cd: CdPlace | null = null) {
     this.channel = channel;
     this.sizes = sizes;
     const args: string[] = [];
@@ -220,6 +287,12 @@ export class Theirs {
       args.push("-device", `ide-hd,bus=ide.${channel},unit=${drive},drive=d${drive},serial=SERIAL${drive},ver=1.0`);
       return file;
     });
+    if (cd) {
+      const path = join(this.#folder, "disc");
+      writeFileSync(path, Buffer.concat(Array.from({ length: cd.sectors }, (_, lba) => discSector(lba))));
+      args.push("-drive", `if=none,id=cd,media=cdrom,format=raw,readonly=on,file=${path}`);
+      args.push("-device", `ide-cd,bus=ide.${channel},unit=${cd.drive},drive=cd,serial=SERIALCD,ver=1.0`);
+    }
     this.restore();
     this.qtest = new Qtest(args, seconds);
   }
@@ -330,6 +403,13 @@ export class Theirs {
         case "feed":
           for (let i = 1; i <= step.times; i++) write(AtaRegister.Data, step.width, fed(step.seed, i, step.width));
           break;
+        case "packet":
+          for (let i = 0; i < step.bytes.length; i += 2)
+            write(AtaRegister.Data, 2, step.bytes[i] | (step.bytes[i + 1] << 8));
+          break;
+        case "block":
+          for (let i = 0; i < (ours.traces[index].times ?? 0); i++) read(AtaRegister.Data, 2);
+          break;
         case "prds": {
           const table = Buffer.alloc(step.entries.length * 8);
           step.entries.forEach(([address, count], i) => {
@@ -381,6 +461,8 @@ export class Theirs {
       const seen: number[] = [];
       this.qtest.flush((answer) => seen.push(Number(answer)));
       busy = (seen[0] & AtaStatus.Busy) !== 0;
+      // A packet drive that waits for the bus master says DRQ and BSY there.
+      if ((seen[0] & 0x88) === 0x88 && (seen[1] & BmStatus.Active) === 0) return;
       const dma = (seen[0] & AtaStatus.DataRequest) !== 0 && (seen[1] & BmStatus.Active) !== 0;
       if (busy) {
         if (!patience || (expected.status & AtaStatus.Busy && i > 20)) return;

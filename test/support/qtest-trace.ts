@@ -6,6 +6,8 @@ export interface Trace {
   registers: number[];
   /** Memory that DMA may have changed: regions of [address, bytes]. */
   memory: { address: number; bytes: Uint8Array }[];
+  /** Of a `block`: how often the data port was read. */
+  times?: number;
   /** Where a DMA may have begun: does its table, or what it names, leave the memory that both machines have? */
   outside?: boolean;
 }

@@ -1,3 +1,4 @@
+import { IDENTIFY_PACKET, type Loose, looseWords } from "./qtest-cd-words.ts";
 import type { Program } from "./qtest-program.ts";
 
 /** Words of IDENTIFY DEVICE that differ on purpose, and what ATA/ATAPI-6 §8.15 says of them. */
@@ -63,15 +64,16 @@ export const SELF_TESTS: ReadonlyMap<number, string> = new Map([
   [255, "checksum"],
 ]);
 
-const NONE: ReadonlyMap<number, string> = new Map();
+const NONE: Loose = { words: new Map() };
 
 /** What `command` reads, with what was in Features and LBA low when it was given. */
-function expected(command: number, features: number, log: number): ReadonlyMap<number, string> {
-  if (command === 0xec) return IDENTIFY;
+function expected(command: number, features: number, log: number): Loose {
+  if (command === 0xec) return { words: IDENTIFY };
+  if (command === 0xa1) return { words: IDENTIFY_PACKET };
   if (command !== 0xb0) return NONE;
-  if (features === 0xd0) return SMART_DATA;
-  if (features === 0xd1) return SMART_THRESHOLDS;
-  return features === 0xd5 && log === 6 ? SELF_TESTS : NONE;
+  if (features === 0xd0) return { words: SMART_DATA };
+  if (features === 0xd1) return { words: SMART_THRESHOLDS };
+  return features === 0xd5 && log === 6 ? { words: SELF_TESTS } : NONE;
 }
 
 /** Follows which words of a command's data a program reads. */
@@ -80,22 +82,61 @@ export class DataWords {
   #at = 0;
   #features = 0;
   #lbaLow = 0;
+  /** Where a packet command is. */
+  #packet: "none" | "awaited" | "given" = "none";
+  #bytes: number[] = [];
+  /** The last packet has failed, and nobody has asked for its sense data. */
+  #freshSense = false;
 
-  /** `status` is what stood before the step. */
-  step(step: Program[number], status: number): void {
-    if (step.do === "drain") this.#at += step.times * (step.width === 4 ? 2 : 1);
-    if (step.do !== "out" || (status & 0x88) !== 0) return;
-    if (step.register === 1) this.#features = step.value;
-    if (step.register === 3) this.#lbaLow = step.value;
-    if (step.register !== 7) return;
-    this.#expected = expected(step.value, this.#features, this.#lbaLow);
+  /** Are there words that may differ? */
+  get loose(): boolean {
+    return this.#expected.words.size > 0;
+  }
+
+  /** `before` is the status that the step met; `after` the one it left; `moved` how often it has read the data port. */
+  step(step: Program[number], before: number, after = 0, moved = 0): void {
+    if (this.#packet !== "awaited" && (step.do === "drain" || step.do === "block")) this.#at += moved * wordsOf(step);
+    if (step.do === "packet" && this.#packet === "awaited") this.#bytes.push(...step.bytes);
+    if (this.#packet === "awaited" && this.#bytes.length >= 12) {
+      this.#packet = "given";
+      this.#expected = looseWords(this.#bytes, this.#freshSense);
+      this.#freshSense = false;
+      this.#at = 0;
+    }
+    if (step.do === "out") this.#written(step.register, step.value, before);
+    if (this.#packet === "given" && (after & 1) !== 0) this.#freshSense = true;
+  }
+
+  #written(register: number, value: number, before: number): void {
+    const reset = register === 8 ? (value & 4) !== 0 : register === 7 && value === 8;
+    if (reset) {
+      this.#packet = "none";
+      this.#freshSense = false;
+      this.#expected = NONE;
+    }
+    if ((before & 0x88) !== 0) return;
+    if (register === 1) this.#features = value;
+    if (register === 3) this.#lbaLow = value;
+    if (register !== 7) return;
+    this.#bytes = [];
+    this.#packet = value === 0xa0 ? "awaited" : "none";
+    this.#expected = expected(value, this.#features, this.#lbaLow);
     this.#at = 0;
   }
 
-  /** May the `i`th value that `step` reads differ? */
-  differs(step: Program[number], i: number): boolean {
-    if (step.do !== "drain") return false;
-    const word = this.#at + i * (step.width === 4 ? 2 : 1);
-    return this.#expected.has(word) || (step.width === 4 && this.#expected.has(word + 1));
+  /** Bits of the `i`th value that `step` reads that may differ. */
+  mask(step: Program[number], i: number): number {
+    if (step.do !== "drain" && step.do !== "block") return 0;
+    const words = wordsOf(step);
+    const word = this.#at + i * words;
+    return this.#bits(word) | (words === 2 ? this.#bits(word + 1) << 16 : 0);
+  }
+
+  #bits(word: number): number {
+    const { words, bits } = this.#expected;
+    return words.has(word) ? (bits?.get(word) ?? 0xffff) : 0;
   }
 }
+
+/** Words that one access moves. */
+const wordsOf = (step: Program[number]): number => (step.do === "drain" && step.width === 4 ? 2 : 1);

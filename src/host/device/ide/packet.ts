@@ -9,6 +9,9 @@ import type { IdeDevice, PacketDevice, Plain, ResetKind } from "./device.ts";
 
 import type { DevicePort } from "./port.ts";
 
+/** Bit 1 of Features, OVL: the command may be overlapped (ATA/ATAPI-6, PACKET). */
+const OVERLAP = 0x02;
+
 /** PIO 4, DMA 2, Ultra DMA 5. */
 const MODES = { pio: 4, singleWord: 0x07, multiWord: 0x07, ultra: (2 << IdeLimit.UltraDma) - 1 };
 
@@ -104,9 +107,16 @@ export class PacketDrive implements IdeDevice {
     this.device.close?.();
   }
 
-  /** §9.10: the packet itself comes by PIO, without an interrupt. */
+  /**
+   * §9.10: the packet itself comes by PIO, without an interrupt. One to be overlapped is refused: no device here releases the
+   * bus, as word 49 of IDENTIFY PACKET DEVICE says, and a host that asked for it would wait for that.
+   */
   #awaitPacket(): void {
     this.#transfer = null;
+    if (this.#port.register(AtaRegister.Features) & OVERLAP) {
+      this.#port.fail(AtaError.Abort);
+      return;
+    }
     this.#port.setRegister(AtaRegister.Count, AtaReason.Command);
     this.#port.dataOut(IdeLimit.PacketBytes, true);
   }

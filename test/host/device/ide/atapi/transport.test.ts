@@ -1,6 +1,7 @@
 // A CD drive at the registers of its channel: PIO and DMA, byte count limits, identity, what an ATA host may do to it.
 import { expect, test } from "vitest";
 import {
+  AtaCommand,
   AtaControl,
   AtaError,
   AtaRegister,
@@ -48,6 +49,16 @@ test.each([1, 2, 31, 32, 33, 100])("%i sectors by PIO and by DMA are the image's
   }
   expect(want.equals(ide.dma(read(7, count), want.length))).toBe(true);
   expect(ide.last.status).toBe(IDLE);
+});
+
+test("a packet to be overlapped is refused, and the next one is not", () => {
+  const ide = rig();
+  ide.write(AtaRegister.Features, 2);
+  ide.write(AtaRegister.Command, AtaCommand.Packet);
+  expect([ide.status, ide.error]).toEqual([0x41, 0x04]);
+  ide.write(AtaRegister.Features, 0);
+  ide.write(AtaRegister.Command, AtaCommand.Packet);
+  expect(ide.status).toBe(0x58);
 });
 
 test("byte count limits: zero is an ATA abort, odd ones are rounded unless all fits below", () => {

@@ -3,7 +3,7 @@ import type { AsyncCloseable } from "../../core/dispose.ts";
 import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
 import type { CreateOptions, Format, Image, NewFiles, OpenOptions, ParentReference } from "../../core/format.ts";
-import type { Unlocking } from "../../core/secret.ts";
+import type { Passphrase, Unlocking } from "../../core/secret.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
@@ -49,6 +49,8 @@ export interface OpenDiskOptions extends OpenOptions {
   backing?: Block;
   /** Opens the files that the image, and its parents in turn, name, parents read-only. Default: none is. */
   gate?: OpenGate;
+  /** What opens parents that are encrypted, the nearest first; where there is none, `passphrase` does. */
+  parentPassphrases?: readonly (Passphrase | undefined)[];
   /** Leaves the parent out, for work on the image alone: reading what it does not hold itself fails. */
   alone?: boolean;
   signal?: AbortSignal;
@@ -172,11 +174,13 @@ function* parentOf(chain: Chain, { parent, format }: Image, options: ChainOption
   let disk: ImageDisk | undefined;
   let opened = false;
   try {
-    const { codecs, onWarning } = options;
-    const { volumeKey: _, ...unlocking } = unlockingOf(options);
+    const { codecs, onWarning, parentPassphrases: [own, ...others] = [] } = options;
+    const { volumeKey: _, ...usual } = unlockingOf(options);
+    const unlocking = { ...usual, ...(own && { passphrase: own }) };
     disk = yield* open(below, said, {
       readOnly: !writable,
       ...unlocking,
+      ...(others.length > 0 && { parentPassphrases: others }),
       ...(codecs && { codecs }),
       ...(onWarning && { onWarning }),
     });

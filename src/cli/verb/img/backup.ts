@@ -10,7 +10,7 @@ import { sameFile } from "./files.ts";
 import { ourFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, type Given, lastOf, PROGRESS, QUIET, sizeOf } from "./options.ts";
-import { checkParentFormat, newParent, openParent } from "./parent.ts";
+import { checkParentFormat, givenParent, newParent, openParent } from "./parent.ts";
 import { makeTarget } from "./target.ts";
 
 export const backup: ImgVerb = {
@@ -117,7 +117,7 @@ async function makeBackup(
   signal: AbortSignal,
 ): Promise<void> {
   const O = lastOf(given, "O") ?? "qcow2";
-  const parent = previous === undefined ? undefined : { name: previous, format: lastOf(given, "F") };
+  const parent = previous === undefined ? undefined : givenParent(given, previous, lastOf(given, "F"));
   if (parent) checkParentFormat(to, O);
   const below = parent && (await openParent(to, parent));
   try {

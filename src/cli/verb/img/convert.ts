@@ -10,7 +10,7 @@ import { sameFile } from "./files.ts";
 import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, type Given, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
-import { checkParentFormat, type GivenParent, newParent, openParent, parentPath } from "./parent.ts";
+import { checkParentFormat, type GivenParent, givenParent, newParent, openParent, parentPath } from "./parent.ts";
 import { Secrets } from "./secrets.ts";
 import { SNAPSHOT, snapshotOption } from "./snapshots.ts";
 import { isDevice, makeTarget } from "./target.ts";
@@ -199,7 +199,7 @@ function read(given: Given, format: string): Asked {
   const rate = lastOf(given, "r");
   const name = lastOf(given, "B") ?? (backingFile as string | undefined);
   const F = lastOf(given, "F") ?? (backingFormat as string | undefined);
-  const parent = name === undefined ? undefined : { name, format: F };
+  const parent = name === undefined ? undefined : givenParent(given, name, F);
   if (parent) checkParentFormat(to, lastOf(given, "O") ?? "raw");
   return {
     files,

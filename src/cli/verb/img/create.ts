@@ -5,7 +5,7 @@ import { encrypted } from "./encrypt.ts";
 import { formattingLine } from "./formatting.ts";
 import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { lastOf, QUIET, sizeOf } from "./options.ts";
-import { checkParentFormat, type GivenParent, newParent, openParent } from "./parent.ts";
+import { checkParentFormat, type GivenParent, givenParent, newParent, openParent } from "./parent.ts";
 import { Secrets } from "./secrets.ts";
 import { makeTarget } from "./target.ts";
 
@@ -51,7 +51,7 @@ export const create: ImgVerb = {
     const parent: GivenParent | undefined =
       backing === undefined
         ? undefined
-        : { name: backing, format: lastOf(given, "F") ?? (backingFormat as string | undefined) };
+        : givenParent(given, backing, lastOf(given, "F") ?? (backingFormat as string | undefined));
     if (!parent && (given.values.has("F") || backingFormat !== undefined)) {
       throw new UsageError(`${file}: a backing format (-F) without a backing file (-b)`);
     }

@@ -24,6 +24,8 @@ export interface OpenImageOptions {
   committing?: true | string;
   /** What opens it, if it is encrypted; or it stays locked, for a look at what is not encrypted. */
   passphraseFor?: (path: string) => Passphrase | undefined;
+  /** The same of its parents, the nearest first, where they have others. */
+  parentPassphrasesFor?: (path: string) => readonly (Passphrase | undefined)[] | undefined;
   locked?: boolean;
   /** A qcow2 image's internal snapshot. */
   snapshot?: string;
@@ -36,8 +38,9 @@ export interface OpenImageOptions {
  */
 export async function openImage(name: string, options: OpenImageOptions = {}): Promise<Disk> {
   const { format, write = false, async = false, alone, backing, allow = [], committing, ...rest } = options;
-  const { snapshot, onWarning, locked, passphraseFor } = rest;
+  const { snapshot, onWarning, locked, passphraseFor, parentPassphrasesFor } = rest;
   const passphrase = passphraseFor?.(name);
+  const parentPassphrases = parentPassphrasesFor?.(name);
   const path = imageFile(name);
   const store = new FileStore(path, { readOnly: !write, async });
   const gate = allow.length > 0 ? allowFolders([dirname(path), ...allow]) : sameFolder(path);
@@ -50,6 +53,7 @@ export async function openImage(name: string, options: OpenImageOptions = {}): P
       ...(alone && { alone }),
       ...(locked && { locked }),
       ...(passphrase && { passphrase }),
+      ...(parentPassphrases && { parentPassphrases }),
       ...(backing && { backing }),
       ...(onWarning && { onWarning }),
       ...(snapshot !== undefined && { snapshot }),

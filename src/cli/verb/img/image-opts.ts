@@ -25,6 +25,10 @@ const WITHOUT_EFFECT = [
 ];
 /** The id of the secret with the passphrase, of qcow2 and of LUKS images. */
 const KEY_SECRET = ["encrypt.key-secret", "key-secret"];
+/** The same of its parents: "backing." for each of them that is in between. */
+const PARENT_SECRET = /^((?:backing\.)+)(?:encrypt\.)?key-secret$/;
+/** QEMU's longest chain is shorter. */
+const MAX_PARENTS = 200;
 const FILE_DRIVERS = ["file", "host_device"];
 
 /** "driver=qcow2,file.filename=disk.qcow2" (a comma in a value is written twice), by name. @throws UsageError */
@@ -55,22 +59,40 @@ function flattened(text: string): Map<string, string> {
   return options;
 }
 
+interface ImageOpts {
+  path: string;
+  format?: string;
+  secret?: string;
+  /** Of its parents, the nearest first. */
+  parentSecrets?: readonly (string | undefined)[];
+}
+
 /** The file and the format that options, or a "json:" name, say. @throws UsageError when they say more than is known here */
-function parseImageOpts(text: string): { path: string; format?: string; secret?: string } {
+export function parseImageOpts(text: string): ImageOpts {
   const options = text.startsWith("json:") ? flattened(text) : pairs(text);
   const driver = options.get("driver");
   const path = options.get("file.filename") ?? options.get("filename");
   if (path === undefined) throw new UsageError(`"${text}" names no file: give file.filename=`);
+  const parentSecrets: (string | undefined)[] = [];
   for (const [name, value] of options) {
+    const depth = (PARENT_SECRET.exec(name)?.[1].length ?? 0) / "backing.".length;
+    if (depth > 0 && depth <= MAX_PARENTS) {
+      parentSecrets[depth - 1] = value;
+      continue;
+    }
     if (["driver", "filename", "file.filename", ...KEY_SECRET].includes(name) || WITHOUT_EFFECT.includes(name)) {
       if (name !== "file.driver" || FILE_DRIVERS.includes(value)) continue;
     }
     throw new UsageError(
-      `${path}: the option "${name}=${value}" is not supported; known: driver, file.filename, encrypt.key-secret`,
+      `${path}: the option "${name}=${value}" is not supported; known: driver, file.filename, ` +
+        "encrypt.key-secret, backing.encrypt.key-secret",
     );
   }
   const secret = KEY_SECRET.map((name) => options.get(name)).find((id) => id !== undefined);
-  const key = secret === undefined ? {} : { secret };
+  const key = {
+    ...(secret !== undefined && { secret }),
+    ...(parentSecrets.length > 0 && { parentSecrets: Array.from(parentSecrets) }),
+  };
   // A protocol alone: the format is found out from the content.
   if (driver === undefined || FILE_DRIVERS.includes(driver)) return { path, ...key };
   return { path, format: driver, ...key };
@@ -86,14 +108,16 @@ export function expandImageOpts(given: Given, formats: readonly string[], images
   if (!all && !given.rest.some((text) => text.startsWith("json:"))) return given;
   const values = new Map(given.values);
   const keySecrets = new Map<string, string>();
+  const parentSecrets = new Map<string, readonly (string | undefined)[]>();
   const rest = given.rest.map((text, i) => {
     if (i >= images || !(all || text.startsWith("json:"))) return text;
     const name = formats[Math.min(i, formats.length - 1)];
     if (all && given.values.has(name)) throw new UsageError("--image-opts and --format are mutually exclusive");
-    const { path, format, secret } = parseImageOpts(text);
+    const { path, format, secret, parentSecrets: below } = parseImageOpts(text);
     if (secret !== undefined) keySecrets.set(path, secret);
+    if (below) parentSecrets.set(path, below);
     if (format !== undefined && !given.values.has(name)) values.set(name, [format]);
     return path;
   });
-  return { ...given, values, rest, keySecrets };
+  return { ...given, values, rest, keySecrets, parentSecrets };
 }

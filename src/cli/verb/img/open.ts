@@ -20,6 +20,8 @@ export function openingOf(given: Given, format = "f"): OpenImageOptions {
   return {
     ...(name !== undefined && { format: name }),
     passphraseFor: (path) => secrets.passphrase(given.keySecrets?.get(path)),
+    parentPassphrasesFor: (path) =>
+      given.parentSecrets?.get(path)?.map((id) => (id === undefined ? undefined : secrets.passphrase(id))),
     allow: given.values.get("allow"),
   };
 }

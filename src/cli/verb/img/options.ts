@@ -18,6 +18,8 @@ export interface Given {
   order: string[];
   /** With `--image-opts`: the id of a file's secret, by the file's name. */
   keySecrets?: ReadonlyMap<string, string>;
+  /** The ids of its parents' secrets, the nearest first, where they have others. */
+  parentSecrets?: ReadonlyMap<string, readonly (string | undefined)[]>;
 }
 
 const nameOf = ({ long, short }: ImgOption) => long ?? short!;

@@ -1,12 +1,16 @@
 import { dirname, resolve } from "node:path";
 import { ParavaneError } from "../../../core/error.ts";
 import type { NewParent } from "../../../core/format.ts";
+import type { Passphrase } from "../../../core/secret.ts";
 import type { Disk } from "../../../host/block/open.ts";
 import { engineOf } from "../../../host/image/whole.ts";
 import { UsageError } from "../../usage.ts";
 import { openImage, sameFile } from "./files.ts";
+import { parseImageOpts } from "./image-opts.ts";
 import { ourFormat, qemuFormat } from "./names.ts";
 import { notOpened } from "./open.ts";
+import type { Given } from "./options.ts";
+import { Secrets } from "./secrets.ts";
 
 /** Formats whose images may hold only what differs from another. */
 const WITH_PARENT = ["qcow2", "vhd", "vhdx", "vdi", "vmdk"];
@@ -15,6 +19,21 @@ const WITH_PARENT = ["qcow2", "vhd", "vhdx", "vdi", "vmdk"];
 export interface GivenParent {
   name: string;
   format: string | undefined;
+  /** What opens it and those behind it, if they are encrypted. */
+  passphrase?: Passphrase | undefined;
+}
+
+/**
+ * A parent as it is named on the command line; in QEMU's words, 'json:{"driver": …, "encrypt.key-secret": …}', what stands in
+ * the image is the file's name alone. With -u the text is not looked at.
+ * @throws UsageError
+ */
+export function givenParent(given: Given, text: string, said: string | undefined): GivenParent {
+  const secrets = new Secrets(given);
+  if (given.flags.has("u") || !text.startsWith("json:"))
+    return { name: text, format: said, passphrase: secrets.passphrase() };
+  const { path, format, secret } = parseImageOpts(text);
+  return { name: path, format: said ?? format, passphrase: secrets.passphrase(secret) };
 }
 
 /** @throws UsageError when the format has no parents */
@@ -42,6 +61,7 @@ export async function openParent(image: string, parent: GivenParent, alone = fal
   try {
     disk = await openImage(path, {
       ...(parent.format !== undefined && { format: parent.format }),
+      passphraseFor: () => parent.passphrase,
       alone,
       locked: alone,
     });

@@ -9,7 +9,7 @@ import { openImage } from "./files.ts";
 import { ourFormat, qemuFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE } from "./options.ts";
-import { type GivenParent, newParent, openParent, parentPath } from "./parent.ts";
+import { type GivenParent, givenParent, newParent, openParent, parentPath } from "./parent.ts";
 
 export const rebase: ImgVerb = {
   name: "rebase",
@@ -49,7 +49,7 @@ export const rebase: ImgVerb = {
     const options = { ...openingOf(given), write: true, async: true, alone: unsafe };
     return interruptible(ui, `${file} reads as before, over its old parent`, (signal) =>
       withDisk(openNamed(file, options), async (disk) => {
-        const parent = name ? { name, format: lastOf(given, "F") } : undefined;
+        const parent = name ? givenParent(given, name, lastOf(given, "F")) : undefined;
         const backing = parent && (await newBacking(file, parent, unsafe, disk));
         const note = parent && noteOf(file, parent, backing);
         const onProgress = progressOf(given, ui, "rebase") ?? (() => {});
@@ -80,7 +80,7 @@ async function newBacking(file: string, parent: GivenParent, unsafe: boolean, di
   }
   const path = parentPath(file, parent.name);
   if (disk.format === "qcow2" && (parent.format !== undefined || !existsSync(path))) return undefined;
-  return openImage(path, { ...(parent.format !== undefined && { format: parent.format }), alone: true });
+  return openImage(path, { ...(parent.format !== undefined && { format: parent.format }), alone: true, locked: true });
 }
 
 function noteOf(file: string, { name, format }: GivenParent, backing: Disk | undefined): NewParent {

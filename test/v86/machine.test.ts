@@ -6,6 +6,8 @@ import { AtaPort } from "../../assembly/spec/ata.ts";
 import { createDisk, MemoryStore, ParavaneError } from "../../src/index.ts";
 import { attach, type V86Disks, type V86Machine } from "../../src/v86/index.ts";
 import type { V86Cpu } from "../../src/v86/internals.ts";
+import { FakeBlock } from "../support/fake-block.ts";
+import { held } from "../support/held-block.ts";
 
 const WASM = join(dirname(createRequire(import.meta.url).resolve("v86")), "v86.wasm");
 const open: V86[] = [];
@@ -216,6 +218,29 @@ test("virtio and PVSCSI disks are on the PCI bus, and saved states hold them", a
     const { emulator } = await rig({}, undefined, each);
     await expect(emulator.restore_state(state)).rejects.toMatchObject({ code: "INVALID" });
   }
+});
+
+test("what a disk has under way when v86's memory grows still arrives", async () => {
+  const disk = new FakeBlock(1 << 20);
+  disk.bytes.fill(0x5a);
+  const { block, release } = held(disk);
+  const it = await rig({}, [[block]]);
+  const command = AtaPort.PrimaryCommand;
+  // READ SECTORS of sector 0.
+  for (const [register, value] of [
+    [6, 0xe0],
+    [2, 1],
+    [3, 0],
+    [4, 0],
+    [5, 0],
+    [7, 0x20],
+  ])
+    it.out(command + register, value);
+  it.cpu.wasm_memory.grow(1);
+  await release();
+  await release();
+  expect(it.in(command + 7)).toBe(0x58);
+  expect((it.cpu.io as unknown as { port_read16(port: number): number }).port_read16(command)).toBe(0x5a5a);
 });
 
 test("a v86 with disks of its own is told what to leave out", async () => {

@@ -3,6 +3,7 @@ import { type Block, BlockRequest, Op, Status } from "../../src/core/block.ts";
 import type { GuestMemory } from "../../src/core/machine.ts";
 import { SteadyBlock } from "../../src/v86/steady.ts";
 import { FakeBlock } from "../support/fake-block.ts";
+import { held } from "../support/held-block.ts";
 
 /** Memory as v86's: a view is good until the next growth. */
 function growing(): { memory: GuestMemory; grow: () => void } {
@@ -23,23 +24,6 @@ function request(op: Op, memory: Uint8Array): BlockRequest {
   made.memory = memory;
   if (op !== Op.Flush) made.segments.push(1024, 512);
   return made;
-}
-
-/** The disk, each batch of it only when it is let go. */
-function held(disk: Block): { block: Block; release: () => Promise<void> } {
-  const waiting: (() => void)[] = [];
-  const block: Block = {
-    ...{ size: disk.size, sectorSize: disk.sectorSize, readOnly: false, copied: 0, close() {} },
-    submit: async (batch) => {
-      await new Promise<void>((resolve) => waiting.push(resolve));
-      await disk.submit(batch);
-    },
-  };
-  const release = async () => {
-    waiting.shift()?.();
-    for (let tick = 0; tick < 8; tick++) await null;
-  };
-  return { block, release };
 }
 
 test("a write under way while the memory grows is written, with what stood beside it", async () => {

@@ -16,8 +16,9 @@ import {
 } from "../../src/node.ts";
 import { type GuestKit, guestKit, KIT_TOOLS } from "../guest/kit/kit.ts";
 import { buildDist, paravane } from "../support/dist.ts";
-import { Guest, guestTest } from "../support/guest.ts";
+import { guestTest } from "../support/guest.ts";
 import { found } from "../support/peers.ts";
+import { Guest } from "../support/v86-guest.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "paravane-guest-"));
 const at = (name: string) => join(folder, name);

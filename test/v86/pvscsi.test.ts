@@ -10,7 +10,8 @@ import { createDisk, MemoryStore } from "../../src/node.ts";
 import { type GuestKit, guestKit } from "../guest/kit/kit.ts";
 import { buildDist, paravane } from "../support/dist.ts";
 import { FakeBlock } from "../support/fake-block.ts";
-import { Guest, guestTest } from "../support/guest.ts";
+import { guestTest } from "../support/guest.ts";
+import { Guest } from "../support/v86-guest.ts";
 import { peerTest } from "../support/peers.ts";
 import { tier } from "../support/tier.ts";
 

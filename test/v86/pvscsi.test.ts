@@ -11,9 +11,9 @@ import { type GuestKit, guestKit } from "../guest/kit/kit.ts";
 import { buildDist, paravane } from "../support/dist.ts";
 import { FakeBlock } from "../support/fake-block.ts";
 import { guestTest } from "../support/guest.ts";
-import { Guest } from "../support/v86-guest.ts";
 import { peerTest } from "../support/peers.ts";
 import { tier } from "../support/tier.ts";
+import { Guest } from "../support/v86-guest.ts";
 
 peerTest("/usr/share/seabios/bios-256k.bin", "seabios", "the firmware for PVSCSI is the one that has a driver", () => {
   const has = (model: "ide" | "virtio" | "pvscsi") =>

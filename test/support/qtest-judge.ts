@@ -3,7 +3,7 @@ import { Op } from "../../src/core/block.ts";
 import { CD_FORGET, CD_SETTINGS, cdSettings } from "./qtest-cd-program.ts";
 import { At, lastCommand, POWER } from "./qtest-history.ts";
 import { knownDifference } from "./qtest-known.ts";
-import { type CdPlace, Layout, type Program, type Sizes, show } from "./qtest-program.ts";
+import { type CdPlace, Layout, onlySecond, type Program, type Sizes, show } from "./qtest-program.ts";
 import { content, Ours, Theirs } from "./qtest-sides.ts";
 import { SNAPSHOT, type Trace } from "./qtest-trace.ts";
 import { DataWords } from "./qtest-words.ts";
@@ -245,7 +245,7 @@ export class Judge {
     this.#start = () => new Theirs(channel, sizes, Math.max(1, Math.ceil(until - performance.now() / 1000)), cd);
     this.theirs = this.#start();
     this.#settings = [...settings(sizes), ...(cd ? cdSettings(cd) : [])];
-    this.#forgetProgram = cd?.drive === 0 ? CD_FORGET : FORGET;
+    this.#forgetProgram = cd?.drive === 0 ? CD_FORGET : sizes[0] === 0 ? onlySecond(FORGET) : FORGET;
   }
 
   close(): void {

@@ -96,6 +96,22 @@ export interface CdPlace {
   sectors: number;
 }
 
+/**
+ * `program` for device 1 alone: it is selected throughout, and SRST and EXECUTE DIAGNOSTIC, which select device 0, are left
+ * out: QEMU carries out commands on the one that is not there.
+ */
+export function onlySecond(program: Program): Program {
+  const select: Step = { do: "out", register: AtaRegister.Device, width: 1, value: 0xf0 };
+  const selectsFirst = (step: Step) =>
+    step.do === "out" &&
+    ((step.register === AtaRegister.Control && (step.value & 4) !== 0) ||
+      (step.register === AtaRegister.Command && step.value === AtaCommand.ExecuteDiagnostic));
+  const steps = program.filter((step) => !selectsFirst(step));
+  const second = (step: Step): Step =>
+    step.do === "out" && step.register === AtaRegister.Device ? { ...step, value: step.value | 0x10 } : step;
+  return [select, ...steps.map(second)];
+}
+
 /** A random program: sensible commands often enough to get somewhere, everything else in between. */
 export class Generator {
   readonly #random: Random;

@@ -246,7 +246,9 @@ export interface KeySlots {
 export interface Packing {
   /** Guest bytes that are compressed together; `writePacked` takes multiples of it, the last one filled up with zeros. */
   unit: number;
-  codec: "deflate" | "zstd";
+  codec: "deflate" | "zlib" | "zstd";
+  /** All of the image is stored compressed, and written once, by a conversion. */
+  only?: boolean;
   /** deflate: log2 of the window that readers have. */
   windowBits?: number;
 }

@@ -12,6 +12,7 @@ type Zstd = (bytes: Uint8Array) => Promise<Uint8Array>;
  */
 export async function compressor(packing: Packing): Promise<Compress> {
   if (packing.codec === "deflate") return deflate;
+  if (packing.codec === "zlib") return deflateZlib;
   const zstd = nodeZstd() ?? (await wasmZstd());
   return (bytes) => zstd(bytes);
 }
@@ -20,6 +21,12 @@ function deflate(bytes: Uint8Array, { windowBits = 15 }: Packing): Promise<Uint8
   return new Promise((resolve, reject) => {
     // QEMU's level, and its window: readers have no larger one.
     zlib.deflateRaw(bytes, { windowBits, level: 6 }, (error, packed) => (error ? reject(error) : resolve(packed)));
+  });
+}
+
+function deflateZlib(bytes: Uint8Array): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    zlib.deflate(bytes, { level: 6 }, (error, packed) => (error ? reject(error) : resolve(packed)));
   });
 }
 

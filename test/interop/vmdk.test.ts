@@ -95,6 +95,24 @@ describe.each(["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "
   },
 );
 
+peerTest("qemu-img", "qemu-utils", "streamOptimized disks are the same to both, and described alike", async () => {
+  const options = ["-O", "vmdk", "-o", "subformat=streamOptimized"];
+  const described = (text: string) => {
+    const { data } = JSON.parse(text)["format-specific"];
+    return { ...data, cid: 0, extents: data.extents.map((extent: object) => ({ ...extent, filename: "" })) };
+  };
+  qemuImg("convert", ...options, at("src.raw"), at("q.vmdk"));
+  expect(await img("compare", "-F", "raw", at("q.vmdk"), at("src.raw"))).toMatchObject({ code: 0 });
+  expect(await img("check", at("q.vmdk"))).toMatchObject({ code: 0 });
+  expect(await img("convert", ...options, at("src.raw"), at("p.vmdk"))).toMatchObject({ code: 0 });
+  same("p.vmdk");
+  qemuImg("check", at("p.vmdk"));
+  const known = described(qemuImg("info", "--output=json", at("q.vmdk")));
+  expect(described(qemuImg("info", "--output=json", at("p.vmdk")))).toEqual(known);
+  expect(described((await img("info", "--output", "json", at("q.vmdk"))).stdout)).toEqual(known);
+  expect(fs.statSync(at("p.vmdk")).size).toBeLessThan(fs.statSync(at("q.vmdk")).size * 1.1);
+});
+
 peerTest("qemu-img", "qemu-utils", "an absent extent is named in one line", async () => {
   qemuImg("create", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", at("q.vmdk"), String(SIZE));
   fs.rmSync(at("q-s002.vmdk"));

@@ -164,7 +164,7 @@ export function unzlib(packed: Uint8Array, size: number): Uint8Array {
 }
 
 /** RFC 1950, 8.2. */
-function adler32(bytes: Uint8Array): number {
+export function adler32(bytes: Uint8Array): number {
   let low = 1;
   let high = 0;
   for (let at = 0; at < bytes.length; ) {

@@ -129,9 +129,9 @@ async function packGroup(
   const group: Group = { buffers, packed: [], plain: new Requests(memory) };
   const units = offsets.map(async (at, i) => {
     if (buffers.zeroRun(i * unit, unit, unit) & 1) return "zeros";
-    if (buffers.incompressible(i * unit, unit)) return "plain";
+    if (!packing.only && buffers.incompressible(i * unit, unit)) return "plain";
     const bytes = await compress(memory.subarray(i * unit, (i + 1) * unit), packing);
-    if (bytes.length >= unit) return "plain";
+    if (!packing.only && bytes.length >= unit) return "plain";
     group.packed.push({ offset: to + at, bytes });
     return "packed";
   });

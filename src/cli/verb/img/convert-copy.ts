@@ -5,6 +5,7 @@ import { copyDisk } from "../../../host/image/copy.ts";
 import { mapDisk } from "../../../host/image/map.ts";
 import { packDisk, packingOf } from "../../../host/image/pack.ts";
 import type { TaskOptions } from "../../../host/image/task.ts";
+import { engineOf } from "../../../host/image/whole.ts";
 import { compressor } from "../../../node/compress.ts";
 import { UsageError } from "../../usage.ts";
 import { sameFile } from "./files.ts";
@@ -46,7 +47,7 @@ export async function copyAll(sources: readonly Source[], target: Disk, options:
       ...(onProgress && { onProgress: (done: number) => onProgress(begin + from + done, total) }),
     });
     const skip = ({ depth, kind }: Place) => base !== undefined && (depth >= base || kind === "hole");
-    if (compress) {
+    if (compress || engineOf(target).image.packing?.only) {
       const packing = packingOf(target);
       if (to % packing.unit !== 0) {
         throw new UsageError(

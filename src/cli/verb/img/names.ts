@@ -73,7 +73,7 @@ const OPTIONS: Record<string, Record<string, Row>> = {
     subformat: [
       "subformat",
       text,
-      "monolithicSparse (default), monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat or vmfs",
+      "monolithicSparse (default), monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, vmfs or streamOptimized",
     ],
     adapter_type: ["adapterType", text, "ide (default), buslogic, lsilogic or legacyESX"],
     hwversion: ["hwVersion", text, "virtual hardware version, 4 by default"],

@@ -31,6 +31,11 @@ export class Pages {
     return { view, at: position - page * PAGE };
   }
 
+  /** The store has changed. */
+  clear(): void {
+    this.#pages.clear();
+  }
+
   static position(page: number): number {
     return page * PAGE;
   }

@@ -2,15 +2,26 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { CheckReport, OpenOptions, Problem } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { read, write } from "../io.ts";
+import { read, unsupported, write } from "../io.ts";
 import { emptyReport } from "../lookup/tree-check.ts";
+import { checkUnits } from "../lookup/unit-check.ts";
 import { compact, freePieces } from "./compact.ts";
 import { differing, matchCopies } from "./copies.ts";
 import { isDescriptor } from "./descriptor.ts";
 import { openSplit, type Split } from "./extents.ts";
 import { changedHeader, SECTOR } from "./header.ts";
-import { DIRECTORY, grainsOf, readExtent, readLayout, TABLE, type VmdkLayout } from "./layout.ts";
+import {
+  compressed,
+  DIRECTORY,
+  grainsOf,
+  readExtent,
+  readHeader,
+  readLayout,
+  TABLE,
+  type VmdkLayout,
+} from "./layout.ts";
 import { survey, tablesOverlap, type Usage } from "./scan.ts";
+import { readStream, StreamVmdk } from "./stream.ts";
 
 const MAX_PROBLEMS = 100;
 /** What counts as a cluster where no extent has grains. */
@@ -21,7 +32,12 @@ const UNIT = 65536;
  * @throws ParavaneError as opening does
  */
 export function* checkVmdk(store: Store, options: Files = {}): Flow<CheckReport> {
-  if (!(yield* apart(store))) return (yield* inspect(yield* readLayout(store))).report;
+  if (!(yield* apart(store))) {
+    const header = yield* readHeader(store);
+    if (!compressed(header)) return (yield* inspect(yield* readLayout(store))).report;
+    const layout = yield* readStream(store, header);
+    return yield* checkUnits(new StreamVmdk(layout, {}), layout.tables.grain);
+  }
   const split = yield* openSplit(store, { ...options, readOnly: true });
   try {
     return yield* checkSplit(split);
@@ -104,8 +120,12 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; usage: Usage 
  * @throws ParavaneError CORRUPT when a table itself is bad, which nothing here can mend
  */
 export function* repairVmdk(store: Store, what: "leaks" | "all", options: Files = {}): Flow<CheckReport> {
-  if (!(yield* apart(store))) yield* repairFile(store, what, () => readLayout(store));
-  else {
+  if (!(yield* apart(store))) {
+    if (compressed(yield* readHeader(store))) {
+      throw unsupported(store, "header", "streamOptimized VMDKs are not mended", "Convert what is left with --salvage");
+    }
+    yield* repairFile(store, what, () => readLayout(store));
+  } else {
     const split = yield* openSplit(store, { ...options, readOnly: false });
     try {
       for (const { sparse } of split.parts) {

@@ -3,7 +3,8 @@ import type { CreateOptions, Measure, NewFiles, NewParent } from "../../../core/
 import type { Store } from "../../../core/store.ts";
 import { alignUp, invalid, write } from "../io.ts";
 import { newCid, newDescriptor } from "./descriptor.ts";
-import { newHeader, SECTOR } from "./header.ts";
+import { newHeader, parseHeader, SECTOR } from "./header.ts";
+import { createStream } from "./stream.ts";
 
 const SUBFORMATS = [
   "monolithicSparse",
@@ -11,6 +12,7 @@ const SUBFORMATS = [
   "twoGbMaxExtentSparse",
   "twoGbMaxExtentFlat",
   "vmfs",
+  "streamOptimized",
 ] as const;
 type Subformat = (typeof SUBFORMATS)[number];
 
@@ -49,6 +51,13 @@ export function* createVmdk(store: Store, options: CreateOptions, files?: NewFil
       adapterType,
       hwVersion,
     });
+  if (subformat === "streamOptimized") {
+    const text = description([`RW ${size / SECTOR} SPARSE "${named}"`]);
+    yield* write(store, SECTOR, descriptorBytes(text, DESCRIPTOR_SECTORS * SECTOR));
+    const header = streamHeader(size);
+    yield* write(store, 0, header);
+    return yield* createStream(store, parseHeader(header)!);
+  }
   if (subformat === "monolithicSparse") {
     const text = description([`RW ${size / SECTOR} SPARSE "${named}"`]);
     return yield* createSparse(store, { size, zeroedGrain, text });
@@ -94,6 +103,21 @@ function* createSparse(store: Store, disk: { size: number; zeroedGrain: boolean;
     overHead: start / SECTOR,
   });
   yield* write(store, 0, header);
+}
+
+function streamHeader(size: number): Uint8Array {
+  return newHeader({
+    zeroedGrain: false,
+    stream: true,
+    capacity: size / SECTOR,
+    grainSize: GRAIN / SECTOR,
+    descriptorOffset: 1,
+    descriptorSize: DESCRIPTOR_SECTORS,
+    tableEntries: ENTRIES,
+    redundantOffset: 0,
+    directoryOffset: 0,
+    overHead: GRAIN / SECTOR,
+  });
 }
 
 /** Bytes of the file. */
@@ -147,6 +171,15 @@ export function measureVmdk(options: CreateOptions): Measure {
   if (subformat === "monolithicSparse") {
     const { start } = placesFor(size);
     return { unit: GRAIN, bytes: (units) => start + units * GRAIN };
+  }
+  if (subformat === "streamOptimized") {
+    const tables = Math.ceil(size / (GRAIN * ENTRIES));
+    const directory = SECTOR * 4 + alignUp(tables * 4, SECTOR);
+    // What cannot be compressed at all, with its marker.
+    return {
+      unit: GRAIN,
+      bytes: (units) => GRAIN + directory + units * (GRAIN + SECTOR) + Math.min(units, tables) * 2560,
+    };
   }
   const extents = extentsOf("disk.vmdk", size, subformat);
   // Of the descriptor itself, about.

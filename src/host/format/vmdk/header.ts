@@ -22,6 +22,8 @@ const Field = {
 } as const;
 
 export const Flag = { Newlines: 1, Redundant: 2, ZeroedGrain: 4, Compressed: 0x10000, Markers: 0x20000 } as const;
+/** Directory offset of a file whose directory is named by a footer at its end (GD_AT_END). */
+export const AT_END = 2n ** 64n - 1n;
 /** A transfer that takes the file for text changes these: "\n", " ", "\r\n". */
 const NEWLINES = [0x0a, 0x20, 0x0d, 0x0a];
 
@@ -92,6 +94,8 @@ export function changedHeader({ bytes }: Pick<Header, "bytes">, change: HeaderCh
 
 export interface NewHeader {
   zeroedGrain: boolean;
+  /** streamOptimized: compressed, with markers, and the directory at the end. */
+  stream?: boolean;
   capacity: number;
   grainSize: number;
   descriptorOffset: number;
@@ -107,8 +111,11 @@ export function newHeader(disk: NewHeader): Uint8Array {
   const view = new DataView(bytes.buffer);
   bytes.set(new TextEncoder().encode(MAGIC));
   // Entries that say "zeros" came with version 2.
-  view.setUint32(Field.Version, disk.zeroedGrain ? 2 : 1, true);
-  view.setUint32(Field.Flags, Flag.Newlines | Flag.Redundant | (disk.zeroedGrain ? Flag.ZeroedGrain : 0), true);
+  view.setUint32(Field.Version, disk.stream ? 3 : disk.zeroedGrain ? 2 : 1, true);
+  const sparse = Flag.Redundant | (disk.zeroedGrain ? Flag.ZeroedGrain : 0);
+  view.setUint32(Field.Flags, Flag.Newlines | (disk.stream ? Flag.Compressed | Flag.Markers : sparse), true);
+  // DEFLATE.
+  if (disk.stream) view.setUint16(Field.Compression, 1, true);
   const wide = (at: number, value: number) => view.setBigUint64(at, BigInt(value), true);
   wide(Field.Capacity, disk.capacity);
   wide(Field.GrainSize, disk.grainSize);
@@ -116,7 +123,7 @@ export function newHeader(disk: NewHeader): Uint8Array {
   wide(Field.DescriptorSize, disk.descriptorSize);
   view.setUint32(Field.TableEntries, disk.tableEntries, true);
   wide(Field.RedundantOffset, disk.redundantOffset);
-  wide(Field.DirectoryOffset, disk.directoryOffset);
+  view.setBigUint64(Field.DirectoryOffset, disk.stream ? AT_END : BigInt(disk.directoryOffset), true);
   wide(Field.OverHead, disk.overHead);
   bytes.set(NEWLINES, Field.Newlines);
   return bytes;

@@ -71,13 +71,13 @@ export function* readExtent(store: Store, { from, size, parent }: ExtentOf, onWa
 }
 
 /** @throws ParavaneError CORRUPT */
-function* readHeader(store: Store): Flow<Header> {
+export function* readHeader(store: Store): Flow<Header> {
   if (store.size < SECTOR) throw corrupt(store, "header", 0, `does not fit ${store.size} bytes`);
   return parseHeader(yield* read(store, 0, SECTOR)) ?? refuse(store, textAt(yield* read(store, 0, 4), 0, 4));
 }
 
 /** The descriptor inside a file, and where it is. @throws ParavaneError CORRUPT, UNSUPPORTED */
-function* embedded(store: Store, header: Header) {
+export function* embedded(store: Store, header: Header) {
   const length = Math.min(Number(header.descriptorSize) * SECTOR, MAX_DESCRIPTOR);
   const position = Number(header.descriptorOffset) * SECTOR;
   const alone = () =>
@@ -98,10 +98,8 @@ const WHOLE = "Open the descriptor, which names all extents";
 function* readTree(store: Store, header: Header, onWarning?: Warn): Flow<VmdkLayout> {
   const warn = (message: string) => onWarning?.(`${store.name}: ${message}`);
   const { size, grain, count } = checked(store, header);
-  if (header.flags & (Flag.Compressed | Flag.Markers)) {
-    const hint = "Convert it with qemu-img to the monolithicSparse subformat first";
-    throw unsupported(store, "header", "streamOptimized VMDKs are not supported", hint);
-  }
+  if (compressed(header))
+    throw unsupported(store, "header", "compressed extents of a disk in several files are not read");
   const inFile = (offset: bigint, length: number) =>
     offset > 0n && offset * 512n + BigInt(length) <= BigInt(store.size) ? Number(offset) * SECTOR : undefined;
   const copyOf = function* (offset: bigint) {
@@ -147,7 +145,7 @@ export function parentOf(store: Store, { parentCid, parentHint }: Descriptor): {
 }
 
 /** @throws ParavaneError CORRUPT, UNSUPPORTED */
-function checked(store: Store, header: Header) {
+export function checked(store: Store, header: Header) {
   const { version, capacity, grainSize, tableEntries } = header;
   const wrong = (at: number, what: string) => corrupt(store, "header", at, what);
   if (version < 1 || version > 3)
@@ -191,3 +189,4 @@ export const grainsOf = ({ size, grain }: VmdkLayout): number => Math.ceil(size 
 /** 1 says "zeros" where the header says that it does. */
 export const zeroEntry = ({ header }: VmdkLayout): number | undefined =>
   header.flags & Flag.ZeroedGrain ? 1 : undefined;
+export const compressed = ({ flags }: Header): boolean => (flags & (Flag.Compressed | Flag.Markers)) !== 0;

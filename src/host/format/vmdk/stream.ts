@@ -1,0 +1,184 @@
+import { type Flow, type Later, wait } from "../../../core/flow.ts";
+import { type Decompress, ExtentKind, type OpenOptions, type Packing } from "../../../core/format.ts";
+import type { Store } from "../../../core/store.ts";
+import { adler32 } from "../inflate.ts";
+import { corrupt, read, unsupported } from "../io.ts";
+import { LookupImage } from "../lookup/image.ts";
+import type { Found, Unit } from "../lookup/mapper.ts";
+import type { Descriptor } from "./descriptor.ts";
+import { findGrain, type GrainTables, unpackGrain } from "./grains.ts";
+import { AT_END, Flag, type Header, parseHeader, SECTOR } from "./header.ts";
+import { checked, embedded } from "./layout.ts";
+import { StreamWriter } from "./stream-writer.ts";
+
+interface StreamLayout {
+  tables: GrainTables;
+  header: Header;
+  descriptor: Descriptor;
+}
+
+/** @throws ParavaneError CORRUPT, UNSUPPORTED */
+function* readTables(store: Store, first: Header): Flow<GrainTables> {
+  let header = first;
+  if (first.directoryOffset === AT_END) {
+    // Footer and end-of-stream marker are the last two sectors.
+    const at = store.size - SECTOR * 2;
+    const footer = at > 0 ? parseHeader(yield* read(store, at, SECTOR)) : null;
+    if (!footer) throw corrupt(store, "footer", Math.max(0, at), "is not there: the file is cut off");
+    header = footer;
+  }
+  const { size, grain, count } = checked(store, header);
+  const directory = Number(header.directoryOffset) * SECTOR;
+  if (directory === 0 || directory + count * 4 > store.size) {
+    throw corrupt(store, "grain directory", directory, "is not inside the file");
+  }
+  return {
+    store,
+    size,
+    grain,
+    entries: header.tableEntries,
+    directory,
+    zero: header.flags & Flag.ZeroedGrain ? 1 : undefined,
+    compressed: true,
+    markers: (header.flags & Flag.Markers) !== 0,
+    hole: ExtentKind.Zero,
+  };
+}
+
+/** @throws ParavaneError CORRUPT, UNSUPPORTED */
+export function* readStream(store: Store, header: Header): Flow<StreamLayout> {
+  const { descriptor } = yield* embedded(store, header);
+  return { tables: yield* readTables(store, header), header, descriptor };
+}
+
+/** A streamOptimized disk: compressed grains, in the order in which they came. It is written once, from its start to its end. */
+export class StreamVmdk extends LookupImage {
+  readonly format = "vmdk";
+  protected override readonly unitName = "compressed grain";
+  readonly packing: Packing;
+  readonly #layout: StreamLayout;
+  readonly #deflate: Decompress | undefined;
+  #writer: StreamWriter | undefined;
+
+  constructor(layout: StreamLayout, { codecs }: OpenOptions) {
+    super(layout.tables.store, layout.tables.size);
+    this.#layout = layout;
+    this.#deflate = codecs?.deflate;
+    this.packing = { unit: layout.tables.grain, codec: "zlib", only: true };
+  }
+
+  get identity(): string {
+    return this.#layout.descriptor.cid;
+  }
+  override get dirty(): boolean {
+    return this.#writer?.dirty ?? false;
+  }
+
+  find(offset: number): Found {
+    return findGrain(this.#layout.tables, this.pages, offset, { start: 0, base: 0 });
+  }
+
+  protected override unpackBytes(packed: Uint8Array, unit: Unit): Later<Uint8Array> {
+    return unpackWith(this.#deflate, packed, this.#layout.tables.grain, unit);
+  }
+
+  /** @throws ParavaneError UNSUPPORTED: it has been written */
+  *begin(): Flow {
+    const { tables, header } = this.#layout;
+    const { directory, size, grain, entries, store } = tables;
+    const count = Math.ceil(size / (grain * entries));
+    const bytes = yield* read(store, directory, count * 4);
+    if (bytes.some((byte) => byte !== 0) || header.directoryOffset !== AT_END) throw this.#once();
+    this.#writer = new StreamWriter(tables, header);
+  }
+
+  override *allocate(): Flow {
+    throw this.#once();
+  }
+
+  /** @throws ParavaneError UNSUPPORTED (the grain is there already), NO_SPACE */
+  *writePacked(offset: number, packed: Uint8Array): Flow {
+    yield* this.#writer!.add(offset, packed);
+  }
+
+  override *sync(): Flow {
+    if (!this.#writer) return;
+    this.#layout.tables.directory = yield* this.#writer.end();
+    this.pages.clear();
+  }
+
+  #once() {
+    const hint = "Convert it to another subformat, such as monolithicSparse";
+    return unsupported(this.store, "header", "streamOptimized VMDKs are written once, by a conversion", hint);
+  }
+
+  describe(): Record<string, unknown> {
+    const { header, descriptor, tables } = this.#layout;
+    const { createType, cid, parentCid, data } = descriptor;
+    const { grain } = tables;
+    return {
+      format: this.format,
+      size: this.size,
+      clusterSize: grain,
+      dirty: header.unclean,
+      // By qemu-img's names.
+      formatSpecific: {
+        type: this.format,
+        data: {
+          cid: Number.parseInt(cid, 16),
+          "parent-cid": Number.parseInt(parentCid, 16),
+          "create-type": createType,
+          extents: [
+            {
+              compressed: true,
+              "virtual-size": this.size,
+              filename: this.store.name,
+              "cluster-size": grain,
+              format: "",
+            },
+          ],
+        },
+      },
+      version: header.version,
+      markers: tables.markers,
+      ...(data.adapterType !== undefined && { adapterType: data.adapterType }),
+      ...(data.virtualHWVersion !== undefined && { hwVersion: data.virtualHWVersion }),
+    };
+  }
+}
+
+/** With the host's decoder, where there is one; what that does not take, ours judges. @throws RangeError */
+function unpackWith(
+  deflate: Decompress | undefined,
+  packed: Uint8Array,
+  grain: number,
+  { size, method: number }: Unit,
+): Later<Uint8Array> {
+  const own = () => {
+    try {
+      return unpackGrain(packed, grain, size);
+    } catch (thrown) {
+      throw thrown instanceof RangeError ? new RangeError(`grain ${number}: ${thrown.message}`) : thrown;
+    }
+  };
+  // RFC 1950: deflate, no dictionary, and a check of both bytes.
+  const plain = packed.length > 6 && (packed[0] & 15) === 8 && ((packed[0] << 8) | packed[1]) % 31 === 0;
+  if (!deflate || !plain || packed[1] & 32 || size < grain) return own();
+  const sum = new DataView(packed.buffer, packed.byteOffset).getUint32(packed.length - 4);
+  const judged = (bytes: Uint8Array) => (adler32(bytes) === sum ? bytes : own());
+  try {
+    const unpacked = deflate(packed.subarray(2), grain);
+    return unpacked instanceof Promise ? unpacked.then(judged, own) : judged(unpacked);
+  } catch {
+    return own();
+  }
+}
+
+/** An empty one. */
+export function* createStream(store: Store, header: Header): Flow {
+  const { size, grain } = checked(store, header);
+  const tables = { store, size, grain, entries: header.tableEntries, directory: 0 };
+  const writer = new StreamWriter({ ...tables, compressed: true, markers: true, hole: ExtentKind.Zero }, header);
+  yield* writer.end();
+  yield* wait(store.flush());
+}

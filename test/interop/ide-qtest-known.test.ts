@@ -148,3 +148,17 @@ test("words of packets' data: those listed, and sense data only when nobody has 
   expect(words([PacketOp.RequestSense], true)).toContainEqual([6, 0xff00]);
   expect(words([PacketOp.RequestSense], false)).toContainEqual([1, 0xffff]);
 });
+
+test("a PACKET that is refused takes no packet, and leaves no fresh sense data", () => {
+  const sense = (features: number, status: number) => {
+    const follow = new DataWords();
+    follow.step(out(1, features), 0x50, 0x50);
+    follow.step(out(7, 0xa0), 0x50, status);
+    follow.step({ do: "packet", bytes: [...cdb(0xad)] }, status, 0x41);
+    follow.step(out(7, 0xa0), 0x41, 0x58);
+    follow.step({ do: "packet", bytes: [...cdb(PacketOp.RequestSense)] }, 0x58, 0x58);
+    return follow.mask({ do: "block" }, 1);
+  };
+  expect(sense(0, 0x58)).toBe(0xff00);
+  expect(sense(2, 0x41)).toBe(0xffff);
+});

@@ -197,7 +197,8 @@ export class Ours {
         }
         break;
       case "packet": {
-        const active = (this.#in(AtaRegister.BmStatus, 1) & BmStatus.Active) !== 0;
+        const heard = (this.#in(AtaRegister.AltStatus, 1) & AtaStatus.DataRequest) !== 0;
+        const active = heard && (this.#in(AtaRegister.BmStatus, 1) & BmStatus.Active) !== 0;
         const words = step.bytes.length >> 1;
         for (let i = 1; i <= words; i++) {
           this.#out(AtaRegister.Data, 2, step.bytes[2 * i - 2] | (step.bytes[2 * i - 1] << 8));

@@ -104,6 +104,8 @@ export class DataWords {
       this.#at = 0;
     }
     if (step.do === "out") this.#written(step.register, step.value, before);
+    // A PACKET that is refused takes no packet.
+    if (step.do === "out" && step.register === 7 && (after & 0x08) === 0) this.#packet = "none";
     if (this.#packet === "given" && (after & 1) !== 0) this.#freshSense = true;
   }
 

@@ -113,6 +113,48 @@ peerTest("qemu-img", "qemu-utils", "streamOptimized disks are the same to both, 
   expect(fs.statSync(at("p.vmdk")).size).toBeLessThan(fs.statSync(at("q.vmdk")).size * 1.1);
 });
 
+peerTest(
+  "qemu-img",
+  "qemu-utils",
+  "a vmfsSparse disk, which neither makes, reads the same to both, and is only read",
+  async () => {
+    const grain = 512;
+    const size = 3 * 4096 * grain - 512;
+    const file = new Uint8Array(grain * 200);
+    const view = new DataView(file.buffer);
+    const directory = 4;
+    for (const [i, word] of [0x44574f43, 1, 3, size / 512, 1, directory, 3, 200].entries())
+      view.setUint32(i * 4, word, true);
+    // Tables 0 and 2 are there, at sectors 8 and 40; each with some grains.
+    view.setUint32(directory * 512, 8, true);
+    view.setUint32(directory * 512 + 8, 40, true);
+    for (const [table, entry, sector] of [
+      [8, 0, 100],
+      [8, 4095, 101],
+      [40, 7, 103],
+      [40, 4094, 102],
+    ]) {
+      view.setUint32(table * 512 + entry * 4, sector, true);
+      file.fill(sector, sector * 512, (sector + 1) * 512);
+    }
+    fs.writeFileSync(at("d-delta.vmdk"), file);
+    const lines = [
+      "# Disk DescriptorFile",
+      "version=1",
+      "CID=12345678",
+      "parentCID=ffffffff",
+      'createType="vmfsSparse"',
+    ];
+    fs.writeFileSync(at("d.vmdk"), `${[...lines, `RW ${size / 512} VMFSSPARSE "d-delta.vmdk"`].join("\n")}\n`);
+    qemuImg("convert", "-f", "vmdk", "-O", "raw", at("d.vmdk"), at("back.raw"));
+    expect(fs.readFileSync(at("back.raw"))[4095 * 512]).toBe(101);
+    expect(await img("compare", "-F", "raw", at("d.vmdk"), at("back.raw"))).toMatchObject({ code: 0 });
+    expect((await img("check", at("d.vmdk"))).stderr).toContain("vmfsSparse extents are not checked");
+    const written = await img("convert", "-n", "-O", "vmdk", at("back.raw"), at("d.vmdk"));
+    expect(written.stderr).toContain("d-delta.vmdk can only be read");
+  },
+);
+
 peerTest("qemu-img", "qemu-utils", "an absent extent is named in one line", async () => {
   qemuImg("create", "-f", "vmdk", "-o", "subformat=twoGbMaxExtentSparse", at("q.vmdk"), String(SIZE));
   fs.rmSync(at("q-s002.vmdk"));

@@ -58,7 +58,8 @@ function* checkSplit({ parts, size }: Split): Flow<CheckReport> {
   const unit = parts.find((part) => part.unit !== undefined)?.unit ?? UNIT;
   report.totalClusters = Math.ceil(size / unit);
   report.fragmentedClusters = 0;
-  for (const { sparse, store, size: bytes } of parts) {
+  for (const { sparse, store, size: bytes, extent } of parts) {
+    if (extent.type === "VMFSSPARSE") throw unsupported(store!, "extent", "vmfsSparse extents are not checked");
     if (!sparse) {
       if (store) report.allocatedClusters += Math.ceil(bytes / unit);
       continue;

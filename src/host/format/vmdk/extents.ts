@@ -1,8 +1,9 @@
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { OpenOptions } from "../../../core/format.ts";
+import { ExtentKind, type OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, unsupported } from "../io.ts";
 import { JoinedStore } from "../joined.ts";
+import { CowdPart, readCowd } from "./cowd.ts";
 import { type Descriptor, type Extent, parseDescriptor } from "./descriptor.ts";
 import { SECTOR } from "./header.ts";
 import { latin1, parentOf, readExtent } from "./layout.ts";
@@ -69,7 +70,7 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   if (access === "NOACCESS") throw unsupported(store, "descriptor", `the extent ${file ?? type} must not be read`);
   if (type === "ZERO") return new ZeroPart(where);
   if (file === undefined) throw corrupt(store, "descriptor", 0, `names no file for an extent of type ${type}`);
-  if (!["FLAT", "VMFS", "SPARSE"].includes(type)) {
+  if (!["FLAT", "VMFS", "SPARSE", "VMFSSPARSE"].includes(type)) {
     throw unsupported(store, "descriptor", `extents of type ${type}, as ${file} is, are not supported`);
   }
   if (!options.openFile) {
@@ -81,8 +82,12 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   if (again) throw corrupt(store, "descriptor", 0, `has ${file} in two extents`);
   if (opened.size >= files.window)
     throw unsupported(opened, "extent", `extents of ${opened.size} bytes are not supported`);
+  const { parent } = parentOf(store, descriptor);
+  if (type === "VMFSSPARSE") {
+    const hole = parent ? ExtentKind.Backing : ExtentKind.Zero;
+    return new CowdPart(start, extent, yield* readCowd(opened, where.size, hole), base);
+  }
   if (type === "SPARSE") {
-    const { parent } = parentOf(store, descriptor);
     const layout = yield* readExtent(opened, { from: start, size: where.size, parent }, options.onWarning);
     return new SparsePart(where, layout, base, -1 - parts.length);
   }
@@ -97,6 +102,6 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
 function sameBytes({ store, extent, size }: Part, opened: Store, { type, offset, sectors }: Extent): boolean {
   if (store === undefined) return false;
   if (store !== opened && (store.identity === undefined || store.identity !== opened.identity)) return false;
-  const flat = extent.type !== "SPARSE" && type !== "SPARSE";
+  const flat = !extent.type.endsWith("SPARSE") && !type.endsWith("SPARSE");
   return !flat || (offset * SECTOR < extent.offset * SECTOR + size && extent.offset < offset + sectors);
 }

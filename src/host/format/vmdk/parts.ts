@@ -2,7 +2,7 @@ import type { Flow } from "../../../core/flow.ts";
 import { ExtentKind, MapStop } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import type { Found } from "../lookup/mapper.ts";
-import { Missing } from "../lookup/pages.ts";
+import { Missing, type Pages } from "../lookup/pages.ts";
 import type { Extent } from "./descriptor.ts";
 import { SparseVmdk } from "./image.ts";
 import type { VmdkLayout } from "./layout.ts";
@@ -20,8 +20,8 @@ export interface Part {
   readonly compressed?: boolean;
   /** Hosted sparse extents, which can be written. */
   readonly sparse?: SparsePart;
-  /** @throws Missing, ParavaneError CORRUPT */
-  find(offset: number): Found;
+  /** @param pages of the joined files. @throws Missing, ParavaneError CORRUPT */
+  find(offset: number, pages: Pages): Found;
 }
 
 interface Where {

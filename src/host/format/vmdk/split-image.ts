@@ -30,7 +30,7 @@ export class SplitVmdk extends LookupImage {
 
   /** Holes of flat files are holes of the disk. */
   get sparse(): boolean {
-    return this.#sparse.length === 0;
+    return this.#split.parts.every(({ unit }) => unit === undefined);
   }
   override get parent(): ParentReference | undefined {
     return parentOf(this.#split.store, this.#descriptor).parent;
@@ -57,7 +57,7 @@ export class SplitVmdk extends LookupImage {
 
   find(offset: number): Found {
     const part = this.#at(offset);
-    const found = part.find(offset - part.start);
+    const found = part.find(offset - part.start, this.pages);
     return { ...found, length: Math.min(found.length, part.start + part.size - offset) };
   }
 
@@ -81,7 +81,9 @@ export class SplitVmdk extends LookupImage {
   /** @throws ParavaneError READ_ONLY (an extent is), UNSUPPORTED, CORRUPT */
   *begin(): Flow {
     const { store, parts } = this.#split;
-    const only = parts.find(({ extent, store: file }) => extent.access !== "RW" || file?.readOnly);
+    const only = parts.find(
+      ({ extent, store: file }) => extent.access !== "RW" || extent.type === "VMFSSPARSE" || file?.readOnly,
+    );
     if (only) {
       const message = `the extent ${only.extent.file ?? only.extent.type} can only be read`;
       throw new ParavaneError("READ_ONLY", message, { file: store.name, structure: "descriptor" });

@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, describe, expect } from "vitest";
 import { ours as img } from "../support/img.ts";
 import { peerTest } from "../support/peers.ts";
 import { randomFrom } from "../support/stores.ts";
+import { overParent } from "../support/vmdk.ts";
 
 const MiB = 2 ** 20;
 const SIZE = 2 ** 31 + 40 * MiB + 17 * 512;
@@ -111,6 +112,21 @@ peerTest("qemu-img", "qemu-utils", "streamOptimized disks are the same to both, 
   expect(described(qemuImg("info", "--output=json", at("p.vmdk")))).toEqual(known);
   expect(described((await img("info", "--output", "json", at("q.vmdk"))).stdout)).toEqual(known);
   expect(fs.statSync(at("p.vmdk")).size).toBeLessThan(fs.statSync(at("q.vmdk")).size * 1.1);
+});
+
+peerTest("qemu-img", "qemu-utils", "a streamOptimized disk over a parent reads the same to both", async () => {
+  qemuImg("create", "-f", "vmdk", at("base.vmdk"), String(SIZE));
+  qemuIo(at("base.vmdk"), `write -P 5 0 ${MiB}`, `write -P 6 ${SIZE - MiB} ${MiB}`);
+  const { cid } = JSON.parse(qemuImg("info", "--output=json", at("base.vmdk")))["format-specific"].data;
+  qemuImg("convert", "-O", "vmdk", "-o", "subformat=streamOptimized", at("src.raw"), at("s.vmdk"));
+  fs.writeFileSync(at("s.vmdk"), overParent(fs.readFileSync(at("s.vmdk")), cid, "base.vmdk"));
+  qemuImg("convert", "-f", "vmdk", "-O", "raw", at("s.vmdk"), at("back.raw"));
+  const bytes = Buffer.alloc(4096);
+  const fd = fs.openSync(at("back.raw"), "r");
+  fs.readSync(fd, bytes, 0, 4096, SIZE - MiB / 2);
+  fs.closeSync(fd);
+  expect(bytes.every((byte) => byte === 6)).toBe(true);
+  expect(await img("compare", "-f", "vmdk", "-F", "raw", at("s.vmdk"), at("back.raw"))).toMatchObject({ code: 0 });
 });
 
 peerTest(

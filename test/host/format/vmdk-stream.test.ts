@@ -11,6 +11,7 @@ import { compressor } from "../../../src/node/compress.ts";
 import { nativeInflate } from "../../../src/node/decompress.ts";
 import { KeptStore } from "../../support/disks.ts";
 import { contentOf, randomFrom } from "../../support/stores.ts";
+import { overParent } from "../../support/vmdk.ts";
 
 const GRAIN = 65536;
 /** Grains 0, 1, 3, 600 (of another table) and the last one, which is not whole. */
@@ -157,6 +158,34 @@ test("grains without markers, and a directory that the header names", async () =
   const disk = await opened(content);
   expect(Buffer.compare(await readBytes(disk, 0, GRAIN), CONTENT.subarray(0, GRAIN))).toBe(0);
   await disk.close();
+});
+
+test("over a parent, what it does not hold is the parent's; without the parent, or over another, it is refused", async () => {
+  const parent = new KeptStore();
+  const below = await createDisk(parent, { format: "vmdk", size: SIZE });
+  await writeBytes(below, 0, new Uint8Array(SIZE).fill(0x77));
+  await below.close();
+  const backing = () => openDisk(parent, { readOnly: true });
+  const { formatSpecific } = (await backing()).describe() as { formatSpecific: { data: { cid: number } } };
+  // VMware's tools make such disks; ours do not.
+  const child = overParent(bytes, formatSpecific.data.cid, "base.vmdk");
+  const disk = await openDisk(new KeptStore(child), { readOnly: true, backing: await backing() });
+  const expected = new Uint8Array(SIZE).fill(0x77);
+  for (const at of PLACES) expected.set(CONTENT.subarray(at, at + GRAIN), at);
+  expect(Buffer.compare(await readBytes(disk, 0, SIZE), expected)).toBe(0);
+  expect(await disk.places(2 * GRAIN, GRAIN)).toMatchObject([{ depth: 1, length: GRAIN }]);
+  expect(check(child)).toMatchObject({ corruptions: 0, allocatedClusters: PLACES.length });
+  const code = (opening: Promise<unknown>) =>
+    opening.then(
+      () => "opened",
+      (error: ParavaneError) => [error.code, error.message],
+    );
+  expect(await code(opened(child))).toEqual(["NOT_FOUND", expect.stringContaining("base.vmdk")]);
+  const other = overParent(bytes, 0x12345678, "base.vmdk");
+  expect(await code(openDisk(new KeptStore(other), { readOnly: true, backing: await backing() }))).toEqual([
+    "CORRUPT",
+    expect.stringContaining("is another disk than base.vmdk"),
+  ]);
 });
 
 test("it is written once: not by a guest, nor again", async () => {

@@ -1,5 +1,11 @@
 import { type Flow, type Later, wait } from "../../../core/flow.ts";
-import { type Decompress, ExtentKind, type OpenOptions, type Packing } from "../../../core/format.ts";
+import {
+  type Decompress,
+  ExtentKind,
+  type OpenOptions,
+  type Packing,
+  type ParentReference,
+} from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { adler32 } from "../inflate.ts";
 import { corrupt, read, unsupported } from "../io.ts";
@@ -8,17 +14,18 @@ import type { Found, Unit } from "../lookup/mapper.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { findGrain, type GrainTables, unpackGrain } from "./grains.ts";
 import { AT_END, Flag, type Header, parseHeader, SECTOR } from "./header.ts";
-import { checked, embedded } from "./layout.ts";
+import { checked, embedded, parentOf } from "./layout.ts";
 import { StreamWriter } from "./stream-writer.ts";
 
 interface StreamLayout {
   tables: GrainTables;
   header: Header;
   descriptor: Descriptor;
+  parent?: ParentReference;
 }
 
-/** @throws ParavaneError CORRUPT, UNSUPPORTED */
-function* readTables(store: Store, first: Header): Flow<GrainTables> {
+/** @param hole where grains are not @throws ParavaneError CORRUPT, UNSUPPORTED */
+function* readTables(store: Store, first: Header, hole: ExtentKind): Flow<GrainTables> {
   let header = first;
   if (first.directoryOffset === AT_END) {
     // Footer and end-of-stream marker are the last two sectors.
@@ -41,14 +48,16 @@ function* readTables(store: Store, first: Header): Flow<GrainTables> {
     zero: header.flags & Flag.ZeroedGrain ? 1 : undefined,
     compressed: true,
     markers: (header.flags & Flag.Markers) !== 0,
-    hole: ExtentKind.Zero,
+    hole,
   };
 }
 
 /** @throws ParavaneError CORRUPT, UNSUPPORTED */
 export function* readStream(store: Store, header: Header): Flow<StreamLayout> {
   const { descriptor } = yield* embedded(store, header);
-  return { tables: yield* readTables(store, header), header, descriptor };
+  const { parent } = parentOf(store, descriptor);
+  const tables = yield* readTables(store, header, parent ? ExtentKind.Backing : ExtentKind.Zero);
+  return { tables, header, descriptor, ...(parent && { parent }) };
 }
 
 /** A streamOptimized disk: compressed grains, in the order in which they came. It is written once, from its start to its end. */
@@ -69,6 +78,9 @@ export class StreamVmdk extends LookupImage {
 
   get identity(): string {
     return this.#layout.descriptor.cid;
+  }
+  override get parent(): ParentReference | undefined {
+    return this.#layout.parent;
   }
   override get dirty(): boolean {
     return this.#writer?.dirty ?? false;

@@ -4,6 +4,7 @@ import { asParavaneError } from "../core/error.ts";
 import type { Later } from "../core/flow.ts";
 import type { SegmentList } from "../core/segments.ts";
 import type { Store } from "../core/store.ts";
+import { ThroughBlock } from "../host/filter/through.ts";
 
 /** Told of one transfer between the host's file and memory, before it starts. Bytes. */
 export type TransferTrace = (kind: "read" | "write" | "flush", position: number, length: number) => void;
@@ -70,32 +71,16 @@ export class ObservedStore implements Store {
 }
 
 /** A block that tells of each batch before carrying it out; for tracing only. */
-export class ObservedBlock implements Block {
-  readonly #block: Block;
+export class ObservedBlock extends ThroughBlock {
   readonly #asked: (batch: readonly BlockRequest[]) => void;
 
   constructor(block: Block, asked: (batch: readonly BlockRequest[]) => void) {
-    this.#block = block;
+    super(block);
     this.#asked = asked;
   }
 
-  get size(): number {
-    return this.#block.size;
-  }
-  get sectorSize(): number {
-    return this.#block.sectorSize;
-  }
-  get readOnly(): boolean {
-    return this.#block.readOnly;
-  }
-  get copied(): number {
-    return this.#block.copied;
-  }
-  submit(batch: readonly BlockRequest[]): Later<void> {
+  override submit(batch: readonly BlockRequest[]): Later<void> {
     this.#asked(batch);
-    return this.#block.submit(batch);
-  }
-  close(): Later<void> {
-    return this.#block.close();
+    return super.submit(batch);
   }
 }

@@ -1,46 +1,29 @@
 import { type Block, type BlockRequest, Op, Status } from "../core/block.ts";
 import type { Later } from "../core/flow.ts";
 import type { GuestMemory } from "../core/machine.ts";
+import { ThroughBlock } from "../host/filter/through.ts";
 
 /**
  * A disk for a guest whose memory grows. v86's does so whenever it needs room of its own, and that takes every view of it away,
  * those of requests under way included: what an asynchronous store then moves is lost, with or without an error. Such a batch
  * is carried out again, over the memory as it is now; nothing is asked of a synchronous one, and nothing is copied.
  */
-export class SteadyBlock implements Block {
-  readonly #block: Block;
+export class SteadyBlock extends ThroughBlock {
   readonly #memory: GuestMemory;
 
   constructor(block: Block, memory: GuestMemory) {
-    this.#block = block;
+    super(block);
     this.#memory = memory;
   }
 
-  get size(): number {
-    return this.#block.size;
-  }
-  get sectorSize(): number {
-    return this.#block.sectorSize;
-  }
-  get readOnly(): boolean {
-    return this.#block.readOnly;
-  }
-  get copied(): number {
-    return this.#block.copied;
-  }
-
-  submit(batch: readonly BlockRequest[]): Later<void> {
-    const pending = this.#block.submit(batch);
+  override submit(batch: readonly BlockRequest[]): Later<void> {
+    const pending = this.block.submit(batch);
     if (pending) return this.#watch(batch, pending);
-  }
-
-  close(): Later<void> {
-    return this.#block.close();
   }
 
   /** Reads and writes may be made twice, as may all that stands with them in a batch: the guest has none of it back yet. */
   async #watch(batch: readonly BlockRequest[], first: Promise<void>): Promise<void> {
-    for (let pending: Later<void> = first; pending; pending = this.#block.submit(batch)) {
+    for (let pending: Later<void> = first; pending; pending = this.block.submit(batch)) {
       const thrown = await pending.then(
         () => null,
         (error: unknown) => ({ error }),

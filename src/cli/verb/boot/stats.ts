@@ -1,39 +1,18 @@
-import { type Block, type BlockRequest, Op } from "../../../core/block.ts";
+import { type BlockRequest, Op } from "../../../core/block.ts";
 import type { Later } from "../../../core/flow.ts";
+import { ThroughBlock } from "../../../host/filter/through.ts";
 
 /** A block that counts what is asked of it. */
-export class Counted implements Block {
-  readonly #block: Block;
+export class Counted extends ThroughBlock {
   readonly requests = [0, 0, 0, 0, 0];
   readonly bytes = [0, 0, 0, 0, 0];
 
-  constructor(block: Block) {
-    this.#block = block;
-  }
-
-  get size(): number {
-    return this.#block.size;
-  }
-  get sectorSize(): number {
-    return this.#block.sectorSize;
-  }
-  get readOnly(): boolean {
-    return this.#block.readOnly;
-  }
-  get copied(): number {
-    return this.#block.copied;
-  }
-
-  submit(batch: readonly BlockRequest[]): Later<void> {
+  override submit(batch: readonly BlockRequest[]): Later<void> {
     for (const { op, length } of batch) {
       this.requests[op]++;
       this.bytes[op] += length;
     }
-    return this.#block.submit(batch);
-  }
-
-  close(): Later<void> {
-    return this.#block.close();
+    return super.submit(batch);
   }
 
   /** One line for a person. */

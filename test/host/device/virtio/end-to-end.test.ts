@@ -1,10 +1,11 @@
 import { expect, test } from "vitest";
-import { BlockRequest, Op, Status } from "../../../../src/core/block.ts";
+import { type BlockRequest, Op } from "../../../../src/core/block.ts";
 import { probeVirtioBlk, type VirtioBlkTuning } from "../../../../src/guest/virtio-blk.ts";
 import { createDisk } from "../../../../src/host/block/open.ts";
 import { attachVirtioBlk } from "../../../../src/host/device/virtio/attach.ts";
 import { MemoryStore } from "../../../../src/host/store/memory.ts";
 import { LabMachine } from "../../../../src/hypervisor/machine.ts";
+import { everyByteComesBack, pageRequest as request } from "../../../support/end-to-end.ts";
 import { FakeBlock } from "../../../support/fake-block.ts";
 
 /** Every way for a guest to reach the device: what it is attached with, and what the driver is told. */
@@ -35,26 +36,6 @@ async function rig(options: VirtioBlkTuning = {}, asynchronous = false, place: P
   return { machine, ram: machine.guest.ram, device, driver, done, held };
 }
 
-function request(op: Op, offset: number, length: number, ...pages: number[]): BlockRequest {
-  const made = new BlockRequest();
-  made.op = op;
-  made.offset = offset;
-  made.length = length;
-  for (const [i, page] of pages.entries()) made.segments.push(page, Math.min(PAGE, length - i * PAGE));
-  return made;
-}
-
-/** A generator of the same numbers each time (mulberry32). */
-function numbers(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) % below;
-  };
-}
-
 const onOff = [true, false];
 const combinations = onOff.flatMap((indirect) =>
   onOff.flatMap((eventIndex) =>
@@ -68,79 +49,9 @@ for (const place of ["PCI, ports", "PCI, memory"] as const) {
 }
 
 test.each(combinations)("every byte comes back: %o", async ({ slow, place, ...options }) => {
-  const { machine, ram, driver, done, held } = await rig({ ...options, queueSize: 32 }, slow, place);
-  const random = numbers(1);
-  const shadow = new Uint8Array(SIZE);
-  const noise = Uint8Array.from({ length: 1 << 16 }, () => random(256));
-  // Each of 16 lanes has its own stretch of the disk and one request at a time, so that order between lanes is free.
-  const stretch = SIZE / 16;
-  const pages = Array.from({ length: 16 }, () => [0, 1, 2, 3].map(() => ram.allocate(1)));
-  const free = Array.from({ length: 16 }, (_, lane) => lane);
-  let toDo = 2000;
-  const counts = { read: 0, write: 0, flush: 0, discard: 0, zero: 0 };
-
-  const next = (lane: number): BlockRequest => {
-    toDo--;
-    const length = 512 * (1 + random(32));
-    const offset = lane * stretch + 512 * random((stretch - length) / 512 + 1);
-    const kind = random(20);
-    const used = pages[lane].slice(0, Math.ceil(length / PAGE));
-    let made: BlockRequest;
-    if (kind < 9) {
-      made = request(Op.Write, offset, length, ...used);
-      for (const [i, page] of used.entries()) {
-        ram.bytes(page, PAGE).set(noise.subarray(random(noise.length - PAGE)).subarray(0, PAGE));
-        shadow.set(ram.bytes(page, Math.min(PAGE, length - i * PAGE)), offset + i * PAGE);
-      }
-      counts.write++;
-    } else if (kind < 17) {
-      made = request(Op.Read, offset, length, ...used);
-      for (const page of used) ram.bytes(page, PAGE).fill(0xee);
-      counts.read++;
-    } else if (kind === 17) {
-      made = request(Op.Flush, 0, 0);
-      counts.flush++;
-    } else {
-      made = request(kind === 18 ? Op.Discard : Op.WriteZeroes, offset, length);
-      shadow.fill(0, offset, offset + length);
-      counts[kind === 18 ? "discard" : "zero"]++;
-    }
-    made.tag = lane;
-    return made;
-  };
-
-  let completed = 0;
-  const waiting: BlockRequest[] = [];
-  const feed = () => {
-    while (free.length > 0 && toDo > 0) waiting.push(next(free.pop()!));
-    if (waiting.length === 0) return;
-    const batch = waiting.splice(0);
-    waiting.unshift(...batch.slice(driver.start(batch)));
-  };
-  driver.onComplete = (finished) => {
-    completed++;
-    expect(finished.status).toBe(Status.Ok);
-    if (finished.op === Op.Read) {
-      for (let i = 0; i * PAGE < finished.length; i++) {
-        const got = ram.bytes(pages[finished.tag][i], Math.min(PAGE, finished.length - i * PAGE));
-        const wanted = shadow.subarray(finished.offset + i * PAGE);
-        if (Buffer.compare(got, wanted.subarray(0, got.length)) !== 0) throw new Error("wrong bytes");
-      }
-    }
-    free.push(finished.tag);
-    if (random(3) === 0) feed();
-  };
-  for (let guard = 0; completed < 2000; guard++) {
-    expect(guard).toBeLessThan(10_000);
-    feed();
-    if (held) {
-      if (held.waiting > 0) await held.release(random(held.waiting));
-    }
-  }
-  expect(Math.min(...Object.values(counts))).toBeGreaterThan(50);
+  const { machine, driver, done, held } = await rig({ ...options, queueSize: 32 }, slow, place);
+  await everyByteComesBack({ machine, driver, held, size: SIZE, pollFirst: options.pollFirst });
   expect(done).toEqual([]);
-  if (!options.pollFirst || slow) expect(machine.interruptsDelivered).toBeGreaterThan(10);
-  else expect(machine.interruptsDelivered).toBe(0);
 });
 
 test("a synchronous disk: one exit and no interrupt a batch, at depth 1 and at 32", async () => {

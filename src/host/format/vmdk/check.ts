@@ -20,6 +20,7 @@ import {
   TABLE,
   type VmdkLayout,
 } from "./layout.ts";
+import { lowerMetadata } from "./lower.ts";
 import { survey, tablesOverlap, type Usage } from "./scan.ts";
 import { readStream, StreamVmdk } from "./stream.ts";
 
@@ -116,8 +117,8 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; usage: Usage 
 }
 
 /**
- * Moves grains into gaps and gives unused space back; with "all", also makes the copies of tables equal, goes over to the
- * copy of a directory that is damaged, and takes the mark of an unclean close away.
+ * Moves grains and tables into gaps and gives unused space back; with "all", also makes the copies of tables equal, goes over
+ * to the copy of a directory that is damaged, and takes the mark of an unclean close away.
  * @throws ParavaneError CORRUPT when a table itself is bad, which nothing here can mend
  */
 export function* repairVmdk(store: Store, what: "leaks" | "all", options: Files = {}): Flow<CheckReport> {
@@ -160,7 +161,8 @@ function* repairFile(store: Store, what: "leaks" | "all", reading: () => Flow<Vm
     if (layout.header.unclean) yield* write(store, 0, changedHeader(layout.header, { unclean: false }));
   }
   yield* compact(layout, usage);
-  const { end } = yield* survey(layout, () => {});
+  yield* lowerMetadata(reading);
+  const { end } = yield* survey(yield* reading(), () => {});
   if (store.size > end) yield* wait(store.resize(end));
   yield* wait(store.flush());
 }

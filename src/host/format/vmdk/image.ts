@@ -10,7 +10,7 @@ import { matchCopies } from "./copies.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
 import { changedDescriptor, type DescriptorChange, newCid } from "./descriptor.ts";
 import { changedHeader, type HeaderChange, SECTOR } from "./header.ts";
-import { readExtent, readLayout, TABLE, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
+import { littleEndian, readExtent, readLayout, TABLE, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
 import { resizeVmdk } from "./resize.ts";
 import { survey, tablesOverlap } from "./scan.ts";
 
@@ -189,9 +189,7 @@ export class SparseVmdk implements Image {
     if (!redundant) return;
     redundant.tables[table] = (at + bytes) / SECTOR;
     const part = redundant.tables.subarray(start / 4, (start + page) / 4);
-    const copy = new DataView(new ArrayBuffer(part.length * 4));
-    for (const [i, value] of part.entries()) copy.setUint32(i * 4, value, true);
-    this.#copies.set(redundant.position + start, new Uint8Array(copy.buffer));
+    this.#copies.set(redundant.position + start, littleEndian(part));
   }
 
   /** @throws ParavaneError INVALID, NO_SPACE, UNSUPPORTED when the parent would show in what is new */

@@ -177,6 +177,12 @@ function* readTables(store: Store, position: number, count: number): Flow<Uint32
   return Uint32Array.from({ length: count }, (_, i) => view.getUint32(i * 4, true));
 }
 
+export function littleEndian(words: Uint32Array): Uint8Array {
+  const view = new DataView(new ArrayBuffer(words.length * 4));
+  for (const [i, word] of words.entries()) view.setUint32(i * 4, word, true);
+  return new Uint8Array(view.buffer);
+}
+
 /** One character a byte. */
 export function latin1(bytes: Uint8Array): string {
   let text = "";

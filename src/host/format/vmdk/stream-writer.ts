@@ -2,6 +2,7 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import { alignUp, unsupported, write } from "../io.ts";
 import { GRAIN_MARKER, type GrainTables } from "./grains.ts";
 import { changedHeader, type Header, SECTOR } from "./header.ts";
+import { littleEndian } from "./layout.ts";
 
 /** "Markers" of VMware Virtual Disk Format 5.0: their types; a grain has none. */
 const Marker = { EndOfStream: 0, Table: 1, Directory: 2, Footer: 3 } as const;
@@ -82,10 +83,4 @@ export class StreamWriter {
     this.dirty = false;
     return position;
   }
-}
-
-function littleEndian(words: Uint32Array): Uint8Array {
-  const view = new DataView(new ArrayBuffer(words.length * 4));
-  for (const [i, word] of words.entries()) view.setUint32(i * 4, word, true);
-  return new Uint8Array(view.buffer);
 }

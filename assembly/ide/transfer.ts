@@ -1,6 +1,6 @@
 // What a drive goes through from an accepted command to its end: DRQ blocks, DMA, completion and errors. The host is
 // asked for one thing at a time (IdeEvent.Io or Execute) and answers with `finish`.
-import { AtaError, AtaReason, AtaRegister, AtaStatus, BmStatus } from "../spec/ata";
+import { AtaError, AtaReason, AtaRegister, AtaStatus, AtaTransfer, BmStatus } from "../spec/ata";
 import {
   CommandBits,
   DriveField,
@@ -184,8 +184,15 @@ function failAt(ctx: usize, drive: usize, error: u32, extra: u32): void {
   fail(ctx, drive, error, extra);
 }
 
+function isUltra(ctx: usize, drive: usize): bool {
+  const kind = get(drive + DriveField.TransferMode) & AtaTransfer.Kind;
+  return get(ctx + IdeField.Protocol) === IdeProtocol.Dma && kind === AtaTransfer.UltraDma;
+}
+
 /** Error bits by cause (§7.9, and the error outputs of each command); Status bits above bit 8. */
-function errorOf(status: u32, op: u32): u32 {
+function errorOf(ctx: usize, drive: usize, status: u32, op: u32): u32 {
+  // §7.9: ICRC is an Ultra DMA transfer's alone.
+  if (status === BlockStatus.Crc && isUltra(ctx, drive)) return AtaError.InterfaceCrc | AtaError.Abort;
   if (status === BlockStatus.OutOfRange) return AtaError.IdNotFound;
   if (status === BlockStatus.ReadOnly || status === BlockStatus.Unsupported) return AtaError.Abort;
   if (status === BlockStatus.Media && (op === IdeOp.Read || op === IdeOp.Verify)) return AtaError.Uncorrectable;
@@ -217,7 +224,7 @@ export function finish(ctx: usize, answer: u32, lba: f64): void {
   }
   const op = get(ctx + IdeField.Op);
   if (failed) {
-    const error = errorOf(answer, op);
+    const error = errorOf(ctx, drive, answer, op);
     failAt(ctx, drive, error & 0xff, error >> 8);
     return;
   }

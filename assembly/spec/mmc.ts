@@ -65,6 +65,7 @@ export const enum SenseKey {
   IllegalRequest = 5,
   UnitAttention = 6,
   DataProtect = 7,
+  AbortedCommand = 0xb,
 }
 
 /** SPC-3, ASC and ASCQ assignments, and those of MMC-6: additional sense code in the high byte, its qualifier in the low one. */
@@ -74,6 +75,8 @@ export const enum Asc {
   AudioPaused = 0x0012,
   AudioCompleted = 0x0013,
   AudioStopped = 0x0014,
+  /** LOGICAL UNIT COMMUNICATION CRC ERROR (ULTRA-DMA/32). */
+  CommunicationCrc = 0x0803,
   UnrecoveredRead = 0x1100,
   ParameterListLength = 0x1a00,
   InvalidOperation = 0x2000,

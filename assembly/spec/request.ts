@@ -64,4 +64,5 @@ export const enum BlockStatus {
   ReadOnly = 5,
   Unsupported = 6,
   Io = 7,
+  Crc = 8,
 }

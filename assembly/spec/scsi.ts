@@ -59,6 +59,8 @@ export const enum BlockAsc {
   BusReset = 0x2902,
   BusDeviceReset = 0x2903,
   CapacityChanged = 0x2a09,
+  /** INFORMATION UNIT iuCRC ERROR DETECTED. */
+  LinkCrc = 0x4703,
 }
 
 /** SPC-4 and SBC-3, Vital product data parameters. */

@@ -22,6 +22,8 @@ export const Status = {
   ReadOnly: 5,
   Unsupported: 6,
   Io: 7,
+  /** Damaged on the way between device and host, as the link's CRC has shown; the disk is well, and the next try may be too. */
+  Crc: 8,
 } as const;
 export type Status = (typeof Status)[keyof typeof Status];
 
@@ -38,6 +40,8 @@ export class BlockRequest {
   readonly segments = new SegmentList();
   /** The submitter's own mark; blocks and filters carry it and never look at it. */
   tag = 0;
+  /** Moved by the device without a CRC on the way, as PIO does: it can be damaged there, but nobody is told (`Status.Crc`). */
+  unchecked = false;
   status: Status = Status.Pending;
   /** The cause, when `status` is not `Ok`. */
   error: ParavaneError | null = null;

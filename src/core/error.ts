@@ -4,6 +4,7 @@ export type ErrorCode =
   | "BUSY" // somebody else holds the resource
   | "CLOSED" // used after close()
   | "CORRUPT" // a structure on disk contradicts its specification
+  | "CRC" // damaged on the way between device and host; the next try may go well
   | "DENIED" // the caller's domain has no right to it
   | "EXISTS" // would overwrite something
   | "INVALID" // an argument or option that can never work

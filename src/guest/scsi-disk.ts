@@ -203,6 +203,8 @@ function statusOf({ host, status, sense }: ScsiResult): Status {
     case SenseKey.IllegalRequest:
       if (code === Asc.LbaOutOfRange) return Status.OutOfRange;
       return code === Asc.InvalidOperation ? Status.Unsupported : Status.Io;
+    case SenseKey.AbortedCommand:
+      return code === BlockAsc.LinkCrc ? Status.Crc : Status.Io;
     default:
       return Status.Io;
   }

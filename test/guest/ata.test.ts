@@ -110,6 +110,8 @@ describe.each(MODELS)("$name", (model) => {
     const write = () => runRequest(driver, guestRequest(Op.Write, 8192, [page, 4096]));
     block.faults.push({ op: Op.Read, status: Status.Media, at: 8192 + 512 });
     expect(await read()).toBe(Status.Media);
+    block.faults.push({ op: Op.Read, status: Status.Crc });
+    expect(await read()).toBe(model.mode === "dma" ? Status.Crc : Status.Io);
     block.faults.push({ op: Op.Read, status: Status.Io });
     expect(await read()).toBe(Status.Io);
     expect(await runRequest(driver, guestRequest(Op.Read, 1 << 20, [page, 4096]))).toBe(Status.OutOfRange);

@@ -8,7 +8,7 @@ import {
   BmStatus,
 } from "../../../assembly/spec/ata.ts";
 import { type BlockRequest, Status } from "../../core/block.ts";
-import { ParavaneError } from "../../core/error.ts";
+import { type ErrorCode, ParavaneError } from "../../core/error.ts";
 import type { Release } from "../../core/machine.ts";
 import type { AtaRegisters } from "../../hypervisor/ata-registers.ts";
 import type { GuestCpu } from "../../hypervisor/machine.ts";
@@ -290,7 +290,7 @@ export class AtaChannel {
     request.error =
       why === undefined
         ? null
-        : new ParavaneError(status === Status.Media ? "MEDIA" : "IO", `ATA command failed: ${why}`, {
+        : new ParavaneError(CODES[status] ?? "IO", `ATA command failed: ${why}`, {
             command: `0x${command.taskfile.command.toString(16)}`,
             offset: request.offset,
             length: request.length,
@@ -301,9 +301,12 @@ export class AtaChannel {
   }
 }
 
+const CODES: Partial<Record<Status, ErrorCode>> = { [Status.Media]: "MEDIA", [Status.Crc]: "CRC" };
+
 /** ata_to_sense_error, in a block layer's words. */
 function causeOf(status: number, error: number): Status {
   if (status & AtaStatus.DeviceFault) return Status.Io;
+  if (error & AtaError.InterfaceCrc) return Status.Crc;
   if (error & AtaError.Uncorrectable) return Status.Media;
   if (error & AtaError.IdNotFound) return Status.OutOfRange;
   return Status.Io;

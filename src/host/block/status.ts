@@ -10,6 +10,7 @@ const STATUS: Partial<Record<ErrorCode, Status>> = {
   INVALID: Status.Unsupported,
   MEDIA: Status.Media,
   CORRUPT: Status.Media,
+  CRC: Status.Crc,
 };
 /** The reverse, for a failed request whose block gave no error. */
 const CODE: Partial<Record<Status, ErrorCode>> = {
@@ -18,6 +19,7 @@ const CODE: Partial<Record<Status, ErrorCode>> = {
   [Status.Unsupported]: "UNSUPPORTED",
   [Status.OutOfRange]: "OUT_OF_RANGE",
   [Status.Media]: "MEDIA",
+  [Status.Crc]: "CRC",
 };
 
 /** Ends a request with the cause; the first cause stays. */

@@ -1,10 +1,14 @@
-import { type Block, type BlockRequest, type Op, Status } from "../../core/block.ts";
+import { type Block, type BlockRequest, Op, Status } from "../../core/block.ts";
 import { type AsyncCloseable, disposable } from "../../core/dispose.ts";
 import { type ErrorCode, ParavaneError } from "../../core/error.ts";
 import type { Later } from "../../core/flow.ts";
 
-/** Why a request is made to fail: a bad sector, a full host, a host that fails for reasons of its own, and so on. */
-export type FaultCause = "media" | "no-space" | "read-only" | "unsupported" | "out-of-range" | "io";
+/**
+ * Why a request is made to fail: a bad sector, a full host, a host that fails for reasons of its own, and so on. `crc` is damage
+ * on the way between device and host: it befalls reads and writes alone, and not those that have no CRC on the way, which IDE's
+ * are that are not by Ultra DMA. Such a filter belongs right under the device.
+ */
+export type FaultCause = "media" | "no-space" | "read-only" | "unsupported" | "out-of-range" | "io" | "crc";
 
 /** Requests that are to fail. */
 export interface FaultRule {
@@ -16,6 +20,8 @@ export interface FaultRule {
   to?: number;
   /** Matching requests that pass first; default 0. */
   after?: number;
+  /** Of those that come then, only each such one fails, beginning with the first; default 1: all. */
+  every?: number;
   /** Requests that fail, after which the rule is used up; default no end. */
   times?: number;
 }
@@ -35,10 +41,12 @@ const CAUSES: Record<FaultCause, [Status, ErrorCode]> = {
   unsupported: [Status.Unsupported, "UNSUPPORTED"],
   "out-of-range": [Status.OutOfRange, "OUT_OF_RANGE"],
   io: [Status.Io, "IO"],
+  crc: [Status.Crc, "CRC"],
 };
 
 interface Active extends FaultRule {
   seen: number;
+  failed: number;
 }
 
 class Faults implements FaultyBlock {
@@ -62,7 +70,7 @@ class Faults implements FaultyBlock {
   }
 
   fail(rule: FaultRule): () => void {
-    const active = { ...rule, seen: 0 };
+    const active = { ...rule, seen: 0, failed: 0 };
     this.#rules.add(active);
     return () => this.#rules.delete(active);
   }
@@ -81,11 +89,12 @@ class Faults implements FaultyBlock {
   #fails(request: BlockRequest): boolean {
     for (const rule of this.#rules) {
       if (!matches(rule, request)) continue;
-      const turn = rule.seen++;
-      if (turn < (rule.after ?? 0)) continue;
-      const left = (rule.times ?? Number.POSITIVE_INFINITY) - (turn - (rule.after ?? 0));
+      const turn = rule.seen++ - (rule.after ?? 0);
+      if (turn < 0 || turn % (rule.every ?? 1) !== 0) continue;
+      const left = (rule.times ?? Number.POSITIVE_INFINITY) - rule.failed;
       if (left <= 1) this.#rules.delete(rule);
       if (left < 1) continue;
+      rule.failed++;
       const [status, code] = CAUSES[rule.cause];
       request.status = status;
       request.error = new ParavaneError(code, `a fault rule fails this request (${rule.cause})`, {
@@ -101,7 +110,8 @@ class Faults implements FaultyBlock {
 
 disposable(Faults.prototype);
 
-function matches({ ops, from, to }: FaultRule, request: BlockRequest): boolean {
+function matches({ cause, ops, from, to }: FaultRule, request: BlockRequest): boolean {
+  if (cause === "crc" && (request.unchecked || request.op > Op.Write)) return false;
   if (ops && !ops.includes(request.op)) return false;
   if (from === undefined && to === undefined) return true;
   const { offset, length } = request;

@@ -8,7 +8,7 @@ import type { Store } from "../../core/store.ts";
 export interface ByteSource {
   /** Bytes. */
   readonly size: number;
-  /** Fills every segment from `position` on; what lies past the end are zeros. @throws ParavaneError MEDIA, IO, CLOSED */
+  /** Fills every segment from `position` on; what lies past the end are zeros. @throws ParavaneError MEDIA, CRC, IO, CLOSED */
   read(position: number, memory: Uint8Array, segments: SegmentList): Flow;
 }
 
@@ -55,10 +55,11 @@ export function storeSource(store: Store): ByteSource {
   };
 }
 
-const CODES: Partial<Record<Status, "MEDIA" | "OUT_OF_RANGE" | "UNSUPPORTED">> = {
+const CODES: Partial<Record<Status, "MEDIA" | "OUT_OF_RANGE" | "UNSUPPORTED" | "CRC">> = {
   [Status.Media]: "MEDIA",
   [Status.OutOfRange]: "OUT_OF_RANGE",
   [Status.Unsupported]: "UNSUPPORTED",
+  [Status.Crc]: "CRC",
 };
 
 /** A block moves whole sectors, so what does not start or end at one goes through a buffer. */

@@ -26,6 +26,7 @@ test.each<[FaultCause, Status, string]>([
   ["unsupported", Status.Unsupported, "UNSUPPORTED"],
   ["out-of-range", Status.OutOfRange, "OUT_OF_RANGE"],
   ["io", Status.Io, "IO"],
+  ["crc", Status.Crc, "CRC"],
 ])("cause %s, with its code and the first byte at fault", (cause, status, code) => {
   const block = withFaults(new FakeBlock(1 << 20), { cause, from: 10 * 512, to: 12 * 512 });
   const one = request(Op.Read, 8, 8);
@@ -55,4 +56,32 @@ test("by operation, range, turn and count; the rest of the batch is carried out"
   block.fail({ cause: "media" });
   expect(statuses(block, request(Op.Read))).toEqual([Status.Media]);
   expect(inner.asked.length).toBe(4);
+});
+
+test("crc: what moves data with a CRC on the way, and nothing else", () => {
+  const block = withFaults(new FakeBlock(1 << 20), { cause: "crc" });
+  const { Ok, Crc } = Status;
+  const unchecked = request(Op.Write);
+  unchecked.unchecked = true;
+  const batch = [request(Op.Read), request(Op.Write), unchecked, request(Op.Flush), request(Op.Discard)];
+  expect(statuses(block, ...batch)).toEqual([Crc, Crc, Ok, Ok, Ok]);
+});
+
+test("every: the first after those that pass, and each nth from there, as often as it may", () => {
+  const block = withFaults(new FakeBlock(1 << 20), { cause: "io", after: 2, every: 3, times: 2 });
+  const { Ok, Io } = Status;
+  expect(statuses(block, ...Array.from({ length: 12 }, () => request(Op.Read)))).toEqual([
+    Ok,
+    Ok,
+    Io,
+    Ok,
+    Ok,
+    Io,
+    Ok,
+    Ok,
+    Ok,
+    Ok,
+    Ok,
+    Ok,
+  ]);
 });

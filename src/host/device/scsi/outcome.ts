@@ -30,6 +30,8 @@ export function senseOf({ op, status, error, offset, length }: BlockRequest, blo
       return { key: SenseKey.DataProtect, code: BlockAsc.WriteProtected };
     case Status.Unsupported:
       return { key: SenseKey.IllegalRequest, code: Asc.InvalidOperation };
+    case Status.Crc:
+      return { key: SenseKey.AbortedCommand, code: BlockAsc.LinkCrc };
     default:
       return { key: SenseKey.HardwareError, code: Asc.InternalTargetFailure };
   }

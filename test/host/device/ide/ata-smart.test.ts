@@ -285,6 +285,23 @@ describe("logs", () => {
     expect([entry[48 + 7], entry[60 + 1], lba]).toEqual([0x20, AtaError.IdNotFound, 1000]);
   });
 
+  test("damaged Ultra DMA transfers are counted, and kept by the error logs", () => {
+    const ide = new AtaBench();
+    ide.prds(0x200000, [[0x300000, Prd.EndOfTable | 512]]);
+    for (let i = 0; i < 3; i++) {
+      ide.block.faults.push({ op: Op.Read, status: Status.Crc });
+      ide.write(AtaRegister.BmCommand, 0);
+      ide.write(AtaRegister.BmTable, 0x200000, 4);
+      ide.write(AtaRegister.BmCommand, BmCommand.Start | BmCommand.ToMemory);
+      ide.command(0xc8, { lba: 1000, count: 1 });
+      expect(ide.ended).toEqual([FAILED, AtaError.InterfaceCrc | AtaError.Abort]);
+    }
+    expect(attribute(ide, 199)).toEqual({ value: 200, raw: 3 });
+    expect(attribute(ide, 1)?.raw).toBe(0);
+    const summary = read(ide, 0xd5, 1, 1);
+    expect([summary[1], word(summary, 226), summary[2 + 60 + 1]]).toEqual([3, 3, 0x84]);
+  });
+
   test("the error logs keep what media commands failed of, five and four of them", () => {
     const ide = new AtaBench();
     for (let i = 0; i < 7; i++) {

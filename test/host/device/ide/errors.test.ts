@@ -1,10 +1,11 @@
 // Each error by its cause, provoked by the fault filter; and what the error policies make of it.
 import { describe, expect, test } from "vitest";
 import { AtaError, AtaRegister, AtaStatus, BmCommand, BmStatus, Prd } from "../../../../assembly/spec/ata.ts";
-import { Op } from "../../../../src/core/block.ts";
+import { Op, Status } from "../../../../src/core/block.ts";
 import type { IdeDriveOptions } from "../../../../src/host/device/ide/ata/options.ts";
 import { type FaultCause, withFaults } from "../../../../src/host/filter/fault.ts";
 import { FAILED, IDLE } from "../../../support/ata-disk.ts";
+import { FakeBlock } from "../../../support/fake-block.ts";
 import { IdeBench, pattern } from "../../../support/ide.ts";
 import { SparseBlock } from "../../../support/sparse-block.ts";
 
@@ -183,5 +184,90 @@ describe("error policies", () => {
       dma(ide, 0xc8, 1000, 8);
       expect(ide.status).toBe(FAILED | DF);
     }
+  });
+});
+
+describe("damage on the way (crc)", () => {
+  const BAD_CRC = AtaError.InterfaceCrc | AtaError.Abort;
+  const isDma = (name: string) => name.includes("DMA");
+  const ultra = Object.entries(WAYS).filter(([name]) => isDma(name));
+  const others = Object.entries(WAYS).filter(([name]) => !isDma(name));
+  const damage = (ide: ReturnType<typeof bench>, times?: number) =>
+    ide.faults.fail({ cause: "crc", ...(times !== undefined && { times }) });
+  /** SET FEATURES, set transfer mode (ATA/ATAPI-6 §8.46). */
+  function setMode(ide: IdeBench, mode: number): void {
+    ide.write(AtaRegister.Features, 3);
+    ide.write(AtaRegister.Count, mode);
+    ide.write(AtaRegister.Command, 0xef);
+    expect(ide.status).toBe(IDLE);
+  }
+
+  test.each(ultra)("%s: ICRC and ABRT, nothing moved; the next try is well", (_name, [op, go]) => {
+    const ide = bench();
+    ide.disk.poke(1000 * 512, pattern(4096, 6));
+    ide.cpu.ram.bytes(BUFFER, 4096).set(pattern(4096, 1));
+    damage(ide, 1);
+    go(ide);
+    expect([ide.irq, ide.status, ide.error, ide.read(AtaRegister.BmStatus) & 7]).toEqual([
+      true,
+      FAILED,
+      BAD_CRC,
+      BmStatus.Interrupt,
+    ]);
+    expect(ide.cpu.ram.bytes(BUFFER, 4096)).toEqual(pattern(4096, 1));
+    expect(ide.disk.log).toEqual([]);
+    go(ide);
+    expect(ide.status).toBe(IDLE);
+    if (op === Op.Read) expect(ide.cpu.ram.bytes(BUFFER, 4096)).toEqual(pattern(4096, 6));
+    else expect(ide.disk.log.length).toBeGreaterThan(0);
+  });
+
+  test.each(others)("%s has no CRC on the way", (_name, [, go]) => {
+    const ide = bench();
+    damage(ide);
+    go(ide);
+    expect([ide.irq, ide.status, ide.faults.failed]).toEqual([true, IDLE, 0]);
+  });
+
+  test.each(ultra)("%s by multiword DMA neither; by Ultra DMA again, it has", (_name, [, go]) => {
+    const ide = bench();
+    damage(ide);
+    setMode(ide, 0x22);
+    go(ide);
+    expect([ide.irq, ide.status, ide.faults.failed]).toEqual([true, IDLE, 0]);
+    setMode(ide, 0x40);
+    go(ide);
+    expect([ide.status, ide.error]).toEqual([FAILED, BAD_CRC]);
+  });
+
+  test("a block that has it for PIO all the same is one that fails for reasons of its own", () => {
+    const disk = new FakeBlock(64 << 20);
+    disk.fault = () => Status.Crc;
+    const ide = new IdeBench([[disk]]);
+    ide.command28(0x20, 1000, 1);
+    expect([ide.status, ide.error]).toEqual([FAILED | DF, AtaError.Abort]);
+  });
+
+  test.each(ultra)("%s under the policies", (_name, [, go]) => {
+    const retry = bench({ read: "retry", write: "retry" });
+    damage(retry, 3);
+    go(retry);
+    expect([retry.status, retry.faults.failed]).toEqual([IDLE, 3]);
+    damage(retry, 4);
+    go(retry);
+    expect([retry.status, retry.error]).toEqual([FAILED, BAD_CRC]);
+
+    const ignore = bench({ read: "ignore", write: "ignore" });
+    damage(ignore);
+    go(ignore);
+    expect([ignore.status, ignore.faults.failed]).toEqual([IDLE, 1]);
+
+    const stop = bench({ read: "stop", write: "stop" });
+    const mend = damage(stop);
+    go(stop);
+    expect([stop.irq, stop.controller.stopped]).toEqual([false, true]);
+    mend();
+    stop.controller.resume();
+    expect([stop.irq, stop.status, stop.controller.stopped]).toEqual([true, IDLE, false]);
   });
 });

@@ -71,6 +71,7 @@ test("a ring takes what it has entries for, and more as they come free", async (
 
 test.each([
   [Status.Media, Status.Media],
+  [Status.Crc, Status.Crc],
   [Status.Io, Status.Io],
   [Status.NoSpace, Status.NoSpace],
   [Status.ReadOnly, Status.ReadOnly],

@@ -263,6 +263,7 @@ describe("errors by cause", () => {
     [Status.ReadOnly, [7, 0x2700], [7, 0x2700]],
     [Status.Unsupported, [5, 0x2000], [5, 0x2000]],
     [Status.Io, [4, 0x4400], [4, 0x4400]],
+    [Status.Crc, [0xb, 0x4703], [0xb, 0x4703]],
     [Status.Pending, [4, 0x4400], [4, 0x4400]],
   ] as const)("status %i", (status, read, write) => {
     expect(fails(status, Op.Read)).toEqual(read);

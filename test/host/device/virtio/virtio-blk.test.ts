@@ -176,6 +176,7 @@ test("what a disk refuses and what it cannot do", () => {
   driver.collect();
   for (const [status, wire] of [
     [Status.Media, BlkStatus.IoError],
+    [Status.Crc, BlkStatus.IoError],
     [Status.NoSpace, BlkStatus.IoError],
     [Status.Unsupported, BlkStatus.Unsupported],
   ] as const) {

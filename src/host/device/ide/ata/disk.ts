@@ -257,7 +257,10 @@ export class IdeDisk implements IdeDevice, AtaDisk {
   #moveSectors(op: IdeOp): void {
     const { port, state, config } = this;
     const request = this.#request;
-    if (port.channelField(IdeField.Protocol) === IdeProtocol.Dma) {
+    const dma = port.channelField(IdeField.Protocol) === IdeProtocol.Dma;
+    // Of all transfers only Ultra DMA's have a CRC (§9.15).
+    request.unchecked = !dma || (port.get(DriveField.TransferMode) & AtaTransfer.Kind) !== AtaTransfer.UltraDma;
+    if (dma) {
       if (!port.takeDma(request)) return;
       if (op === IdeOp.Read) port.touch(request);
     } else this.#throughBuffer(op);
@@ -281,6 +284,7 @@ export class IdeDisk implements IdeDevice, AtaDisk {
       const at = lba >= 0 ? lba : wide(port, IdeField.Lba);
       if (status === Status.Media && op !== IdeOp.Write)
         state.smart.readErrors = Math.min(0xffff, state.smart.readErrors + 1);
+      if (status === Status.Crc) state.smart.crcErrors = Math.min(0xffff, state.smart.crcErrors + 1);
       port.finish(status, lba);
       this.#log(at);
     } else port.finish(status, lba);

@@ -122,6 +122,8 @@ function step(disk: AtaDisk): void {
   request.offset = at * config.sectorBytes;
   request.length = length * config.sectorBytes;
   request.memory = new Uint8Array(request.length);
+  // It stays in the drive.
+  request.unchecked = true;
   request.segments.push(0, request.length);
   const ended = () => {
     if (state.smart.test !== test) return;

@@ -59,6 +59,8 @@ export interface Smart {
   powerCycles: number;
   /** Reads that failed with the media as cause. */
   readErrors: number;
+  /** Ultra DMA transfers that arrived damaged. */
+  crcErrors: number;
 }
 
 export const SELF_TEST_SLOTS = 21;
@@ -79,6 +81,7 @@ export function newSmart(now: number): Smart {
     earlier: 0,
     powerCycles: 1,
     readErrors: 0,
+    crcErrors: 0,
   };
 }
 

@@ -33,7 +33,7 @@ const ATTRIBUTES: Attribute[] = [
   { id: 12, flags: 0x32, threshold: 0, now: ({ state }) => [100, state.smart.powerCycles] },
   { id: 190, flags: 0x03, threshold: 0x32, now: () => [69, 31] },
   { id: 197, flags: 0x12, threshold: 0, now: (disk) => [falling(pending(disk)), pending(disk)] },
-  { id: 199, flags: 0x3e, threshold: 0, now: () => [200, 0] },
+  { id: 199, flags: 0x3e, threshold: 0, now: ({ state }) => [200, state.smart.crcErrors] },
 ];
 
 export function smart(disk: AtaDisk): Verdict {

@@ -306,6 +306,9 @@ function senseOf(thrown: unknown): Sense {
       return { key: SenseKey.IllegalRequest, code: Asc.LbaOutOfRange, ...lba };
     case "UNSUPPORTED":
       return { key: SenseKey.IllegalRequest, code: Asc.IllegalModeForTrack, ...lba };
+    case "CRC":
+      // ATA/ATAPI-6 §9.15: hardware error, and not ICRC, from a packet device.
+      return { key: SenseKey.HardwareError, code: Asc.CommunicationCrc, ...lba };
     case "CLOSED":
       return { key: SenseKey.NotReady, code: Asc.MediumNotPresent };
     default:

@@ -108,6 +108,7 @@ test("errors of the image are told by cause, with the block", async () => {
   const bench = new PacketBench(disc);
   const cases = [
     [Status.Media, 3, 0x11],
+    [Status.Crc, 4, 0x08],
     [Status.Io, 4, 0x44],
   ] as const;
   for (const [status, key, asc] of cases) {

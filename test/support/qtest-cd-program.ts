@@ -28,12 +28,15 @@ function command(drive: 0 | 1, bytes: Uint8Array, limit: number, features = 0): 
 /** Commands that leave what no machine reset puts back. */
 export const CD_SETTINGS: ReadonlySet<number> = new Set([PacketOp.StartStopUnit, PacketOp.PreventAllow]);
 
-/** Tray closed, and not locked. */
+/** Tray closed, not locked, and nothing left to tell of what was done to it. */
 export function cdSettings({ drive }: CdPlace): Program {
-  return [cdb(PacketOp.PreventAllow), cdb(PacketOp.StartStopUnit, 0, 0, 0, 3)].flatMap((bytes) => [
-    ...command(drive, bytes, 2048),
-    STATUS,
-  ]);
+  const tray = [cdb(PacketOp.PreventAllow), cdb(PacketOp.StartStopUnit, 0, 0, 0, 3)];
+  const events = cdb(PacketOp.GetEventStatus, 1, 0, 0, 0x10, 0, 0, 0, 8);
+  return [
+    ...tray.flatMap((bytes) => [...command(drive, bytes, 2048), STATUS]),
+    // One event an answer: the disc has gone, the disc has come.
+    ...[events, events].flatMap((bytes): Step[] => [...command(drive, bytes, 2048), { do: "block" }, STATUS]),
+  ];
 }
 
 /** Ends a DMA command that QEMU's bus master remembers over its reset, by carrying out another: drive 0 is the CD. */

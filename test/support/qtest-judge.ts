@@ -308,14 +308,11 @@ export class Judge {
       this.#clearMemory();
       this.#changed = true;
     } else if (this.#state === "ended") {
-      // Ours has run the program to its end, theirs has stopped where they differ.
-      for (const [drive, offset, length] of this.#written()) {
-        for (let at = 0; at < length; at += 512) {
-          const sector = content(drive, (offset + at) / 512, this.sizes);
-          this.#ours.blocks[drive]?.poke(offset + at, sector);
-          this.theirs.poke(drive, offset + at, sector);
-        }
-      }
+      // Ours has run the program to its end, theirs has stopped where they differ, and may have written what ours has not.
+      for (const [drive, offset, length] of this.#written())
+        for (let at = 0; at < length; at += 512)
+          this.#ours.blocks[drive]?.poke(offset + at, content(drive, (offset + at) / 512, this.sizes));
+      this.theirs.restore();
       this.#clearMemory();
     }
     if (this.#changed) {

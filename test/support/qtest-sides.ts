@@ -62,7 +62,9 @@ export function content(drive: number, lba: number, sizes: Sizes): Uint8Array {
 
 /** What the disc holds, sector by sector of 2,048 bytes. */
 function discSector(lba: number): Uint8Array {
-  return Uint8Array.from({ length: 2048 }, (_, i) => (lba * 7 + i * 13 + (i >> 8)) & 0xff);
+  const bytes = new Uint8Array(2048);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = (lba * 7 + i * 13 + (i >> 8)) & 0xff;
+  return bytes;
 }
 
 function hotSectors(size: number): number[] {
@@ -312,10 +314,6 @@ export class Theirs {
     const bytes = new Uint8Array(length);
     readSync(this.#files[drive] as number, bytes, 0, length, offset);
     return bytes;
-  }
-
-  poke(drive: number, offset: number, bytes: Uint8Array): void {
-    writeSync(this.#files[drive] as number, bytes, 0, bytes.length, offset);
   }
 
   close(): void {

@@ -35,7 +35,7 @@ const CHANNELS: Channel[] = [
     sizes: [4096, 0],
     cd: { drive: 1, sectors: DISC },
     programs: tier(1000, 120_000),
-    same: 0.55,
+    same: 0.7,
   },
   {
     name: "CD and disk",
@@ -43,7 +43,7 @@ const CHANNELS: Channel[] = [
     sizes: [0, 4096],
     cd: { drive: 0, sectors: DISC },
     programs: tier(750, 90_000),
-    same: 0.55,
+    same: 0.7,
   },
   {
     name: "CD alone",
@@ -51,7 +51,7 @@ const CHANNELS: Channel[] = [
     sizes: [0, 0],
     cd: { drive: 0, sectors: DISC },
     programs: tier(750, 90_000),
-    same: 0.55,
+    same: 0.7,
   },
 ];
 

@@ -66,7 +66,16 @@ function packet(r: Random, count: number, reading = 2): [bytes: Uint8Array, leng
     () => [[PacketOp.SetCdSpeed, 0, 0xff, 0xff], 0],
     () => [[PacketOp.MechanismStatus, 0, 0, 0, 0, 0, 0, 0, ...be(size, 2)], 8],
     () => [
-      [PacketOp.ModeSense10, 0, r.pick([0x01, 0x0e, 0x2a, 0xc1, 0x02, 0x3e, 0x6a]), 0, 0, 0, 0, ...be(size, 2)],
+      [
+        PacketOp.ModeSense10,
+        0,
+        r.pick([0x01, 0x0e, 0x2a, 0x2a, 0x2a, 0xc1, 0x02, 0x3e, 0x6a]),
+        0,
+        0,
+        0,
+        0,
+        ...be(size, 2),
+      ],
       size,
     ],
     () => [[PacketOp.GetEventStatus, r.oneIn(8) ? 0 : 1, 0, 0, r.pick([0x10, 0x10, 0x80]), 0, 0, ...be(size, 2)], size],
@@ -147,7 +156,7 @@ export class CdGenerator {
   #dma(): Step[] {
     const r = this.#random;
     const [bytes, length] = packet(r, this.#cd.sectors, 4);
-    const steps: Step[] = [...prdTable(r, Math.max(2, length))];
+    const steps: Step[] = [...prdTable(r, Math.max(2, length), !r.oneIn(6))];
     const start = 1 | (r.oneIn(12) ? 0 : 8);
     const early = r.oneIn(3);
     if (early) steps.push(out(AtaRegister.BmCommand, start));
@@ -170,7 +179,7 @@ export class CdGenerator {
     if (r.oneIn(30)) {
       const part = 2 * (1 + r.below(5));
       const rest: Step = { do: "packet", bytes: last.bytes.slice(part) };
-      const next = r.pick([[rest], [STATUS, rest], [out(AtaRegister.Command, 0x08)], SRST]);
+      const next = r.pick([[rest], [rest], [STATUS, rest], [STATUS, rest], [out(AtaRegister.Command, 0x08)], SRST]);
       steps.splice(-1, 1, { do: "packet", bytes: last.bytes.slice(0, part) }, ...next);
       return;
     }
@@ -182,7 +191,7 @@ export class CdGenerator {
     const r = this.#random;
     switch (r.below(6)) {
       case 0:
-        steps.push(out(AtaRegister.Command, 0x08));
+        if (r.oneIn(3)) steps.push(out(AtaRegister.Command, 0x08));
         break;
       case 1:
         steps.push(...SRST);
@@ -204,7 +213,8 @@ export class CdGenerator {
   #plain(): Step[] {
     const r = this.#random;
     const select = out(AtaRegister.Device, 0xa0 | (this.#cd.drive << 4));
-    const code = r.pick([0x08, 0x08, 0xa1, 0xec, 0x90, 0xe5, 0xe0, 0xe1, 0x00, 0x20, 0xc8, 0xef, 0x91]);
+    // Seldom what differs on purpose: a program ends there.
+    const code = r.pick(r.oneIn(5) ? [0x08, 0x90, 0xe5, 0xe0, 0xe1, 0xef] : [0xa1, 0xa1, 0xec, 0x00, 0x20, 0xc8, 0x91]);
     const steps = [STATUS, select, out(AtaRegister.Command, code)];
     this.#look(steps);
     if (code === 0xa1) steps.push({ do: "drain", width: 2, times: 256 });

@@ -4,7 +4,7 @@ import { CD_FORGET, CD_SETTINGS, cdSettings } from "./qtest-cd-program.ts";
 import { At, lastCommand, POWER } from "./qtest-history.ts";
 import { knownDifference } from "./qtest-known.ts";
 import { type CdPlace, Layout, onlySecond, type Program, type Sizes, show } from "./qtest-program.ts";
-import { content, Ours, Theirs } from "./qtest-sides.ts";
+import { Ours, Theirs } from "./qtest-sides.ts";
 import { SNAPSHOT, type Trace } from "./qtest-trace.ts";
 import { DataWords } from "./qtest-words.ts";
 
@@ -301,6 +301,8 @@ export class Judge {
   }
 
   #prepare(): void {
+    // What is under way there ends before its disks are changed.
+    if (this.#state !== "clean") this.theirs.reset();
     if (this.#state === "apart") {
       // Ours starts anew, theirs gets its memory and disks.
       this.#ours = new Ours(this.#ours.channel, this.sizes, this.#cd);
@@ -309,9 +311,7 @@ export class Judge {
       this.#changed = true;
     } else if (this.#state === "ended") {
       // Ours has run the program to its end, theirs has stopped where they differ, and may have written what ours has not.
-      for (const [drive, offset, length] of this.#written())
-        for (let at = 0; at < length; at += 512)
-          this.#ours.blocks[drive]?.poke(offset + at, content(drive, (offset + at) / 512, this.sizes));
+      this.#ours.restore();
       this.theirs.restore();
       this.#clearMemory();
     }

@@ -319,9 +319,9 @@ export class Generator {
   }
 }
 
-/** A table for `need` bytes: as long, shorter or longer; whole, in pieces, unaligned. */
-export function prdTable(r: Random, need: number): Step[] {
-  const total = r.oneIn(5) ? r.below(need) & ~1 : r.oneIn(5) ? need + 2 * r.below(2000) : need;
+/** A table for `need` bytes: as long, or, unless `exact`, shorter or longer; whole, in pieces, unaligned. */
+export function prdTable(r: Random, need: number, exact = false): Step[] {
+  const total = exact ? need : r.oneIn(5) ? r.below(need) & ~1 : r.oneIn(5) ? need + 2 * r.below(2000) : need;
   const entries: PrdEntry[] = [];
   let left = total;
   while (left > 0 && entries.length < 24) {

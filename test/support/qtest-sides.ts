@@ -53,13 +53,6 @@ function original(drive: number, lba: number): Uint8Array {
   return bytes;
 }
 
-/** What sector `lba` holds before any program. */
-export function content(drive: number, lba: number, sizes: Sizes): Uint8Array {
-  const size = sizes[drive];
-  const hot = lba < HOT || lba >= size - HOT || (size > 2 ** 28 && Math.abs(lba - 2 ** 28 + 0.5) < 64);
-  return hot ? original(drive, lba) : new Uint8Array(512);
-}
-
 /** What the disc holds, sector by sector of 2,048 bytes. */
 function discSector(lba: number): Uint8Array {
   const bytes = new Uint8Array(2048);
@@ -89,12 +82,8 @@ export class Ours {
     this.sizes = sizes;
     this.#cd = cd;
     this.machine = new LabMachine({ memory: MEMORY });
-    this.blocks = sizes.map((size, drive) => {
-      if (size === 0) return null;
-      const block = new SparseBlock(size * 512);
-      for (const lba of hotSectors(size)) block.poke(lba * 512, original(drive, lba));
-      return block;
-    });
+    this.blocks = sizes.map((size) => (size === 0 ? null : new SparseBlock(size * 512)));
+    this.restore();
     const drives: (IdeDrive | null)[] = this.blocks.map((block, i) =>
       block === null ? null : { block, model: "QEMU HARDDISK", serial: `SERIAL${i}`, firmware: "1.0" },
     );
@@ -105,6 +94,14 @@ export class Ours {
       drives[cd.drive] = { cd: cdFromBlock(this.#disc), ...identity };
     }
     attachIde(this.machine, { drives: channel === 0 ? [drives] : [[], drives], slot: 1 });
+  }
+
+  /** Disks as before any program. */
+  restore(): void {
+    for (const [drive, block] of this.blocks.entries()) {
+      block?.wipe();
+      for (const lba of hotSectors(this.sizes[drive])) block?.poke(lba * 512, original(drive, lba));
+    }
   }
 
   reset(): void {

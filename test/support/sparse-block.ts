@@ -70,6 +70,11 @@ export class SparseBlock implements Block {
     await new Promise<void>((resolve) => queueMicrotask(() => queueMicrotask(() => queueMicrotask(resolve))));
   }
 
+  /** Nothing is written any more: all of it is zeros. */
+  wipe(): void {
+    this.#sectors.clear();
+  }
+
   /** Content of [offset, offset + length) in bytes, whole sectors. */
   peek(offset: number, length: number): Uint8Array {
     const out = new Uint8Array(length);

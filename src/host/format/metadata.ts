@@ -35,9 +35,10 @@ export class Metadata {
   }
 
   /**
-   * Brings in the page that the mapper has just missed. `check` may throw on what it holds: then no lookup ever sees it.
+   * Brings in the page that the mapper has just missed. `check` may put other bytes there, or throw on what it holds: then no
+   * lookup ever sees it.
    */
-  *load(check?: (page: Uint8Array, key: number, position: number) => void): Flow {
+  *load(check?: (page: Uint8Array, key: number, position: number) => Flow | undefined): Flow {
     const { stopKey: key, stopPosition: position } = this.#mapper;
     const changed = this.#dirty.get(key);
     const at = this.#mapper.claimPage(key);
@@ -47,7 +48,8 @@ export class Metadata {
       const length = key & 1 ? page : Math.min(page, this.#tableEnd - position);
       const pending = this.#store.readv(position, this.#mapper.memory, SegmentList.of(at, length));
       if (pending) yield pending;
-      check?.(this.#mapper.memory.subarray(at, at + length), key, position);
+      const more = check?.(this.#mapper.memory.subarray(at, at + length), key, position);
+      if (more) yield* more;
     }
     this.#mapper.commitPage(key, at);
   }

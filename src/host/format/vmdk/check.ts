@@ -21,7 +21,8 @@ import {
   type VmdkLayout,
 } from "./layout.ts";
 import { lowerMetadata } from "./lower.ts";
-import { survey, tablesOverlap, type Usage } from "./scan.ts";
+import { survey } from "./scan.ts";
+import { restoreTables, type Sound, soundTables } from "./sound.ts";
 import { readStream, StreamVmdk } from "./stream.ts";
 
 const MAX_PROBLEMS = 100;
@@ -78,7 +79,7 @@ function* checkSplit({ parts, size }: Split): Flow<CheckReport> {
   return report;
 }
 
-function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; usage: Usage }> {
+function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; sound: Sound }> {
   const { grain, header } = layout;
   const report: CheckReport = {
     leaks: 0,
@@ -95,31 +96,51 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; usage: Usage 
     else report.corruptions++;
     if (report.problems.length < MAX_PROBLEMS) report.problems.push({ kind, structure, offset, message });
   };
-  if (layout.damage !== undefined) note("copy", DIRECTORY, Number(header.directoryOffset) * SECTOR, "is damaged");
-  if (tablesOverlap(layout)) note("structure", TABLE, 0, "overlaps other metadata");
-  const usage = yield* survey(layout, (at, what) => note("structure", TABLE, at, what));
-  const { allocated, fragmented, end } = usage;
+  const { directory, redundant, misplaced } = layout;
+  if (elsewhere(layout)) {
+    note("copy", DIRECTORY, Number(header.directoryOffset) * SECTOR, "is damaged; its copy is not");
+  }
+  if (layout.overlap) note("structure", TABLE, 0, "overlaps other metadata");
+  const without = new Set(misplaced.second);
+  const different = (yield* differing(layout)).filter((index) => !without.has(index));
+  const sound = yield* soundTables(layout, different);
+  for (const { at, what } of sound.wrong) note("structure", TABLE, at, what);
+  if (sound.wrongs > sound.wrong.length) report.corruptions += sound.wrongs - sound.wrong.length;
+  const { allocated, fragmented, end } = sound.usage;
   report.allocatedClusters = allocated;
   report.fragmentedClusters = fragmented;
   report.imageEndOffset = end;
-  for (const index of yield* differing(layout)) {
-    note("copy", TABLE, layout.directory.tables[index] * SECTOR, `${index} differs from its copy`);
+  for (const index of misplaced.first) {
+    note("copy", DIRECTORY, directory.position + index * 4, `has table ${index} where it cannot be; its copy is sound`);
+  }
+  for (const index of misplaced.second) {
+    note("copy", DIRECTORY, redundant!.position + index * 4, `has the copy of table ${index} where it cannot be`);
+  }
+  const damaged = new Set(sound.damaged);
+  for (const index of different) {
+    const what = damaged.has(index) ? "is damaged; its copy is sound" : "differs from its copy";
+    note("copy", TABLE, directory.tables[index] * SECTOR, `${index} ${what}`);
   }
   if (header.unclean) note("count", "header", 72, "says that the image was not closed properly");
 
   let leaks = 0;
   let first = 0;
-  for (const piece of freePieces(layout, usage)) {
+  for (const piece of freePieces(layout, sound.usage)) {
     if (leaks++ === 0) first = piece * grain;
   }
   if (leaks > 0) note("leak", "file", first, `has ${leaks * grain} bytes from here on that nothing uses`, leaks);
-  return { report, usage };
+  return { report, sound };
+}
+
+/** Is the first directory not used at all? */
+function elsewhere({ header, directory }: VmdkLayout): boolean {
+  return Number(header.directoryOffset) * SECTOR !== directory.position;
 }
 
 /**
- * Moves grains and tables into gaps and gives unused space back; with "all", also makes the copies of tables equal, goes over
- * to the copy of a directory that is damaged, and takes the mark of an unclean close away.
- * @throws ParavaneError CORRUPT when a table itself is bad, which nothing here can mend
+ * Moves grains and tables into gaps and gives unused space back; with "all", also writes tables anew whose other copy is
+ * sound, goes over to the copy of a directory that is not there, makes copies equal, and takes the mark of an unclean close away.
+ * @throws ParavaneError CORRUPT when both copies of a table are bad, which nothing here can mend
  */
 export function* repairVmdk(store: Store, what: "leaks" | "all", options: Files = {}): Flow<CheckReport> {
   if (!(yield* apart(store))) {
@@ -143,24 +164,32 @@ export function* repairVmdk(store: Store, what: "leaks" | "all", options: Files 
 
 function* repairFile(store: Store, what: "leaks" | "all", reading: () => Flow<VmdkLayout>): Flow {
   let layout = yield* reading();
-  if (layout.damage !== undefined && what === "all") {
+  if (what === "all" && elsewhere(layout)) {
     const change = { directoryOffset: Number(layout.header.redundantOffset), single: true };
     yield* write(store, 0, changedHeader(layout.header, change));
     yield* wait(store.flush());
     layout = yield* reading();
   }
-  const { report, usage } = yield* inspect(layout);
-  const bad = report.problems.find(({ kind }) => kind === "structure");
-  if (bad || layout.damage !== undefined) {
-    const { structure, offset, message } = bad ?? { structure: DIRECTORY, offset: 0, message: layout.damage! };
+  let { report, sound } = yield* inspect(layout);
+  const broken = () => layout.overlap || sound.wrongs > 0;
+  const halved = () => layout.damage !== undefined || sound.damaged.length > 0;
+  if (what === "all" && !broken() && halved()) {
+    yield* restoreTables(layout, sound);
+    layout = yield* reading();
+    ({ report, sound } = yield* inspect(layout));
+  }
+  if (broken() || halved()) {
+    const kind = broken() ? "structure" : "copy";
+    const { structure, offset, message } = report.problems.find((problem) => problem.kind === kind)!;
     const context = { file: store.name, structure, offset };
-    throw new ParavaneError("CORRUPT", `the image is damaged beyond this repair: ${message}`, context);
+    const hint = broken() ? undefined : "Mend it with all: paravane img check -r all";
+    throw new ParavaneError("CORRUPT", `the ${structure} ${message}, which this does not mend`, context, { hint });
   }
   if (what === "all") {
     yield* matchCopies(layout);
     if (layout.header.unclean) yield* write(store, 0, changedHeader(layout.header, { unclean: false }));
   }
-  yield* compact(layout, usage);
+  yield* compact(layout, sound.usage);
   yield* lowerMetadata(reading);
   const { end } = yield* survey(yield* reading(), () => {});
   if (store.size > end) yield* wait(store.resize(end));

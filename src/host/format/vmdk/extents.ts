@@ -89,7 +89,7 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   }
   if (type === "SPARSE") {
     const layout = yield* readExtent(opened, { from: start, size: where.size, parent }, options.onWarning);
-    return new SparsePart(where, layout, base, -1 - parts.length);
+    return new SparsePart(where, layout, base, -1 - parts.length, options.onWarning);
   }
   const offset = extent.offset * SECTOR;
   if (opened.size < offset + where.size) {

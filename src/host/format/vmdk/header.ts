@@ -3,6 +3,8 @@
 import { textAt } from "../io.ts";
 
 export const SECTOR = 512;
+/** Sectors that an entry can name. */
+export const REACH = 2 ** 32;
 const MAGIC = "KDMV";
 
 const Field = {

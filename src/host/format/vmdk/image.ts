@@ -1,21 +1,26 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import { ExtentKind, type Image, type NewParent, type ParentReference } from "../../../core/format.ts";
+import {
+  ExtentKind,
+  type Image,
+  type NewParent,
+  type OpenOptions,
+  type ParentReference,
+} from "../../../core/format.ts";
 import { CoreMapper } from "../../../wasm/map.ts";
 import { readBacking } from "../blocks/image.ts";
-import { alignUp, clear, corrupt, fill, unsupported, write } from "../io.ts";
+import { alignUp, clear, corrupt, fill, read, unsupported, write } from "../io.ts";
 import { Metadata } from "../metadata.ts";
 import { matchCopies } from "./copies.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
 import { changedDescriptor, type DescriptorChange, newCid } from "./descriptor.ts";
-import { changedHeader, type HeaderChange, SECTOR } from "./header.ts";
+import { changedHeader, type HeaderChange, REACH, SECTOR } from "./header.ts";
 import { littleEndian, readExtent, readLayout, TABLE, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
 import { resizeVmdk } from "./resize.ts";
-import { survey, tablesOverlap } from "./scan.ts";
+import { metadataRanges, type Range, soundTable, survey } from "./scan.ts";
 
-/** Sectors that an entry can name. */
-const REACH = 2 ** 32;
+const REPAIR = "Mend it first: paravane img check -r all";
 
 /**
  * A disk in grains, found through a directory of grain tables; both are there twice. A grain appears at the end of the file
@@ -34,9 +39,16 @@ export class SparseVmdk implements Image {
   /** Where the next grain goes. */
   #end = 0;
   #backing: Block | undefined;
+  #begun = false;
+  readonly #warn: OpenOptions["onWarning"];
+  /** Where no grain may be, once a table was looked at. */
+  #taken: Range[] | undefined;
+  /** Tables whose copy is used. */
+  readonly #copied = new Set<number>();
 
-  constructor(layout: VmdkLayout) {
+  constructor(layout: VmdkLayout, onWarning?: OpenOptions["onWarning"]) {
     this.#layout = layout;
+    this.#warn = onWarning;
     this.#mapper = mapperFor(layout);
     this.#metadata = metadataFor(layout, this.#mapper);
   }
@@ -67,7 +79,39 @@ export class SparseVmdk implements Image {
     this.#backing = backing;
   }
   *load(): Flow {
-    yield* this.#metadata.load();
+    // Before the first change all tables have been looked at.
+    yield* this.#metadata.load((page, key) => this.#choose(page, key));
+  }
+
+  /** What to go by: of a directory, the tables that were chosen; in place of a table that cannot be, its copy, if that can. */
+  #choose(page: Uint8Array, key: number): Flow | undefined {
+    const layout = this.#layout;
+    const { directory, redundant, damage } = layout;
+    // Before the first change all tables have been looked at.
+    if (this.#begun) return undefined;
+    const number = Math.floor(key / 2);
+    if ((key & 1) === 0) {
+      const first = (number * this.mapper.pageBytes(key)) / 4;
+      if (damage !== undefined) page.set(littleEndian(directory.tables.subarray(first, first + page.length / 4)));
+      return undefined;
+    }
+    const copy = redundant?.tables[number] ?? 0;
+    if (copy === 0 || copy === directory.tables[number]) return undefined;
+    this.#taken ??= metadataRanges(layout);
+    return soundTable(layout, this.#taken, page, number) ? undefined : this.#useCopy(page, number, copy);
+  }
+
+  *#useCopy(page: Uint8Array, index: number, copy: number): Flow {
+    const layout = this.#layout;
+    const tables = layout.directory.tables.slice();
+    tables[index] = copy;
+    const taken = metadataRanges({ ...layout, directory: { ...layout.directory, tables } });
+    const bytes = yield* read(layout.store, copy * SECTOR, tableBytes(layout));
+    if (!soundTable(layout, taken, bytes, index)) return;
+    page.set(bytes);
+    if (this.#copied.has(index)) return;
+    this.#copied.add(index);
+    this.#warn?.(`${layout.store.name}: ${TABLE} ${index} is damaged; its copy is used`);
   }
   *sync(): Flow {
     for (const [position, bytes] of this.#copies) {
@@ -90,14 +134,14 @@ export class SparseVmdk implements Image {
   *begin(): Flow {
     const layout = this.#layout;
     const { store, damage, header } = layout;
-    const repair = "Mend it first: paravane img check -r all";
     if (header.version > 2) {
       throw unsupported(store, "header", "version 3 VMDKs, whose changes are tracked, are only read");
     }
-    if (damage !== undefined) throw new ParavaneError("CORRUPT", damage, { file: store.name }, { hint: repair });
+    if (damage !== undefined) throw new ParavaneError("CORRUPT", damage, { file: store.name }, { hint: REPAIR });
     yield* this.#survey();
     if (header.unclean) yield* matchCopies(layout);
     yield* this.#change({ unclean: true }, { cid: this.#next });
+    this.#begun = true;
   }
   *finish(): Flow {
     yield* this.#change({ unclean: false }, {});
@@ -105,11 +149,13 @@ export class SparseVmdk implements Image {
 
   *#survey(): Flow {
     const layout = this.#layout;
-    if (tablesOverlap(layout))
-      throw corrupt(layout.store, TABLE, 0, "overlaps other metadata: the disk can only be read");
-    const usage = yield* survey(layout, (at, what) => {
-      throw corrupt(layout.store, TABLE, at, `${what}: the disk can only be read`);
-    });
+    const wrong = (offset: number, what: string) => {
+      const context = { file: layout.store.name, structure: TABLE, offset };
+      const message = `the ${TABLE} ${what}: the disk can only be read`;
+      throw new ParavaneError("CORRUPT", message, context, { hint: REPAIR });
+    };
+    if (layout.overlap) wrong(0, "overlaps other metadata");
+    const usage = yield* survey(layout, wrong);
     this.#end = usage.end;
   }
 

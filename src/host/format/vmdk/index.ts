@@ -20,7 +20,7 @@ export const vmdk: Format = {
     if (isDescriptor(head)) return new SplitVmdk(yield* openSplit(store, options));
     const header = yield* readHeader(store);
     if (compressed(header)) return new StreamVmdk(yield* readStream(store, header), options);
-    return new SparseVmdk(yield* readLayout(store, options.onWarning));
+    return new SparseVmdk(yield* readLayout(store, options.onWarning), options.onWarning);
   },
 
   create: createVmdk,

@@ -4,6 +4,7 @@ import type { Store } from "../../../core/store.ts";
 import { corrupt, read, textAt, unsupported } from "../io.ts";
 import { type Descriptor, NO_PARENT, parseDescriptor } from "./descriptor.ts";
 import { Flag, type Header, parseHeader, SECTOR } from "./header.ts";
+import { misplacedTables } from "./misplaced.ts";
 
 export const DIRECTORY = "grain directory";
 export const TABLE = "grain table";
@@ -28,7 +29,11 @@ export interface VmdkLayout {
   directory: { position: number; tables: Uint32Array };
   /** The second copy of both, where there is one. */
   redundant?: { position: number; tables: Uint32Array };
-  /** Why the image is only read: its first directory is damaged. */
+  /** Tables that a directory puts where they cannot be: above, those of the first are the copies, of the second there are none. */
+  misplaced: { first: readonly number[]; second: readonly number[] };
+  /** Metadata lies over other metadata, and no copy says better. */
+  overlap: boolean;
+  /** Why the image is only read: a directory is damaged. */
   damage?: string;
   /** First byte that a grain may have. */
   start: number;
@@ -46,8 +51,8 @@ export function* readLayout(store: Store, onWarning?: Warn): Flow<VmdkLayout> {
   // So that what is damaged is named in the file's order.
   checked(store, header);
   const { descriptor, ...descriptorAt } = yield* embedded(store, header);
-  const layout = yield* readTree(store, header, onWarning);
-  return { ...layout, descriptor, descriptorAt, ...parentOf(store, descriptor) };
+  const layout = yield* readTree(store, header, descriptorAt, onWarning);
+  return { ...layout, descriptor, ...parentOf(store, descriptor) };
 }
 
 /** What an extent is to the disk whose descriptor names it. */
@@ -62,12 +67,13 @@ export interface ExtentOf {
 /** One sparse extent of a disk in several files. @throws ParavaneError as `readLayout` */
 export function* readExtent(store: Store, { from, size, parent }: ExtentOf, onWarning?: Warn): Flow<VmdkLayout> {
   const header = yield* readHeader(store);
-  const layout = yield* readTree(store, header, onWarning);
-  if (layout.size < size) throw corrupt(store, "header", 12, `says ${layout.size} bytes, the descriptor ${size}`);
   const position = Number(header.descriptorOffset) * SECTOR;
   const length = Math.min(Number(header.descriptorSize) * SECTOR, MAX_DESCRIPTOR);
   const within = position > 0 && position + length <= store.size;
-  return { ...layout, from, ...(within && { descriptorAt: { position, length } }), ...(parent && { parent }) };
+  const descriptorAt = within ? { position, length } : { position: 0, length: 0 };
+  const layout = yield* readTree(store, header, descriptorAt, onWarning);
+  if (layout.size < size) throw corrupt(store, "header", 12, `says ${layout.size} bytes, the descriptor ${size}`);
+  return { ...layout, from, ...(parent && { parent }) };
 }
 
 /** @throws ParavaneError CORRUPT */
@@ -95,7 +101,12 @@ export function* embedded(store: Store, header: Header) {
 
 const WHOLE = "Open the descriptor, which names all extents";
 
-function* readTree(store: Store, header: Header, onWarning?: Warn): Flow<VmdkLayout> {
+function* readTree(
+  store: Store,
+  header: Header,
+  descriptorAt: VmdkLayout["descriptorAt"],
+  onWarning?: Warn,
+): Flow<VmdkLayout> {
   const warn = (message: string) => onWarning?.(`${store.name}: ${message}`);
   const { size, grain, count } = checked(store, header);
   if (compressed(header))
@@ -106,31 +117,44 @@ function* readTree(store: Store, header: Header, onWarning?: Warn): Flow<VmdkLay
     const position = inFile(offset, count * 4);
     return position === undefined ? undefined : { position, tables: yield* readTables(store, position, count) };
   };
-  const leaf = header.tableEntries * 4;
-  const sound = (tables: Uint32Array) => tables.every((at) => at === 0 || at * SECTOR + leaf <= store.size);
   const first = yield* copyOf(header.directoryOffset);
   const second = header.flags & Flag.Redundant ? yield* copyOf(header.redundantOffset) : undefined;
-  let directory = first;
-  let damage: string | undefined;
-  if (!first || !sound(first.tables)) {
-    damage = `the ${DIRECTORY} is damaged`;
-    if (!second || !sound(second.tables)) {
-      throw corrupt(store, DIRECTORY, Number(header.directoryOffset) * SECTOR, "is not inside the file, nor is a copy");
-    }
-    warn(`${damage}; its copy is used`);
-    directory = second;
+  const directory = first ?? second;
+  if (!directory) {
+    throw corrupt(store, DIRECTORY, Number(header.directoryOffset) * SECTOR, "is not inside the file, nor is a copy");
   }
+  const redundant = first && second;
+  const leaf = header.tableEntries * 4;
+  const fixed = [{ position: 0, length: SECTOR }, descriptorAt];
+  const bad = misplacedTables({ size: store.size, leaf, fixed, unclean: header.unclean }, directory, redundant);
+  const noCopy = new Set(bad.second);
+  for (const i of noCopy) redundant!.tables[i] = 0;
+  const saved = bad.first.filter((i) => redundant && !noCopy.has(i));
+  const lost = bad.first.filter((i) => !redundant || noCopy.has(i));
+  for (const i of saved) directory.tables[i] = redundant!.tables[i];
+  const outside = lost.find((i) => directory.tables[i] * SECTOR + leaf > store.size);
+  if (outside !== undefined) {
+    const at = `byte ${directory.tables[outside] * SECTOR}, where it cannot be, nor is a copy`;
+    throw corrupt(store, DIRECTORY, directory.position + outside * 4, `has table ${outside} at ${at}`);
+  }
+  let damage: string | undefined;
+  if (!first) damage = `the ${DIRECTORY} is damaged`;
+  else if (saved.length > 0) damage = `the ${DIRECTORY} is damaged: it has table ${saved[0]} where it cannot be`;
+  if (damage !== undefined) warn(`${damage}; its copy is used`);
+  else if (bad.second.length > 0) damage = `the copy of ${TABLE} ${bad.second[0]} is where it cannot be`;
   if (header.unclean) warn("the disk was not closed properly, or is open elsewhere");
   return {
     store,
     header,
-    descriptorAt: { position: 0, length: 0 },
+    descriptorAt,
     from: 0,
     size,
     grain,
     entries: header.tableEntries,
-    directory: directory!,
-    ...(second && !damage && { redundant: second }),
+    directory,
+    ...(redundant && { redundant }),
+    misplaced: { first: saved, second: bad.second },
+    overlap: bad.others || lost.length > 0,
     ...(damage !== undefined && { damage }),
     start: Math.max(SECTOR, Math.min(Number(header.overHead) * SECTOR, store.size)),
   };
@@ -174,7 +198,9 @@ function refuse(store: Store, magic: string): never {
 function* readTables(store: Store, position: number, count: number): Flow<Uint32Array> {
   const bytes = yield* read(store, position, count * 4);
   const view = new DataView(bytes.buffer);
-  return Uint32Array.from({ length: count }, (_, i) => view.getUint32(i * 4, true));
+  const tables = new Uint32Array(count);
+  for (let i = 0; i < count; i++) tables[i] = view.getUint32(i * 4, true);
+  return tables;
 }
 
 export function littleEndian(words: Uint32Array): Uint8Array {

@@ -1,12 +1,9 @@
 import { type Flow, wait } from "../../../core/flow.ts";
 import { alignUp, copy, write } from "../io.ts";
 import { freePieces } from "./compact.ts";
-import { changedHeader, type HeaderChange, SECTOR } from "./header.ts";
+import { changedHeader, type HeaderChange, REACH, SECTOR } from "./header.ts";
 import { littleEndian, tableBytes, type VmdkLayout } from "./layout.ts";
 import { metadataRanges, survey } from "./scan.ts";
-
-/** Sectors that an entry can name. */
-const REACH = 2 ** 32;
 
 /**
  * Moves directories and tables into the gap before them, which growing leaves when what was shrunk away lies under them. Where

@@ -1,5 +1,5 @@
 import type { Flow } from "../../../core/flow.ts";
-import { ExtentKind, MapStop } from "../../../core/format.ts";
+import { ExtentKind, MapStop, type OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import type { Found } from "../lookup/mapper.ts";
 import { Missing, type Pages } from "../lookup/pages.ts";
@@ -85,12 +85,18 @@ export class SparsePart implements Part {
    * @param base where its file begins
    * @param miss stands for its own page that is missing
    */
-  constructor({ start, size, extent }: Where, layout: VmdkLayout, base: number, miss: number) {
+  constructor(
+    { start, size, extent }: Where,
+    layout: VmdkLayout,
+    base: number,
+    miss: number,
+    onWarning: OpenOptions["onWarning"],
+  ) {
     this.start = start;
     this.size = size;
     this.extent = extent;
     this.layout = layout;
-    this.image = new SparseVmdk(layout);
+    this.image = new SparseVmdk(layout, onWarning);
     this.#base = base;
     this.#miss = miss;
   }

@@ -2,11 +2,12 @@ import type { Flow } from "../../../core/flow.ts";
 import { alignUp, read } from "../io.ts";
 import { SECTOR } from "./header.ts";
 import { grainsOf, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
+import { runs } from "./misplaced.ts";
 
 /** Bytes of tables read at a time. */
 const RUN = 2 ** 18;
 
-/** Shows each grain table of one copy; those that follow one another in the file are read together. */
+/** Shows each of these grain tables, by sector; those that follow one another in the file are read together. */
 export function* eachTable(
   layout: VmdkLayout,
   tables: Uint32Array,
@@ -27,7 +28,7 @@ export function* eachTable(
   }
 }
 
-interface Range {
+export interface Range {
   start: number;
   end: number;
 }
@@ -39,11 +40,10 @@ export function metadataRanges(layout: VmdkLayout): Range[] {
     { start: 0, end: SECTOR },
     { start: descriptorAt.position, end: descriptorAt.position + descriptorAt.length },
   ];
+  const leaf = tableBytes(layout);
   for (const copy of [directory, ...(redundant ? [redundant] : [])]) {
     ranges.push({ start: copy.position, end: copy.position + copy.tables.length * 4 });
-    for (const at of copy.tables) {
-      if (at > 0) ranges.push({ start: at * SECTOR, end: at * SECTOR + tableBytes(layout) });
-    }
+    for (const { start, count } of runs(copy.tables, leaf)) ranges.push({ start, end: start + count * leaf });
   }
   ranges.sort((a, b) => a.start - b.start);
   const joined: Range[] = [];
@@ -53,17 +53,6 @@ export function metadataRanges(layout: VmdkLayout): Range[] {
     else joined.push({ ...range });
   }
   return joined;
-}
-
-/** Tables that lie over each other or over other metadata: a change to one would change the other. */
-export function tablesOverlap(layout: VmdkLayout): boolean {
-  const { directory, redundant, descriptorAt } = layout;
-  let total = SECTOR + descriptorAt.length;
-  for (const copy of [directory, ...(redundant ? [redundant] : [])]) {
-    total += copy.tables.length * 4;
-    for (const at of copy.tables) if (at > 0) total += tableBytes(layout);
-  }
-  return metadataRanges(layout).reduce((sum, { start, end }) => sum + end - start, 0) < total;
 }
 
 /** All that tables say. In bytes [n × grain, (n + 1) × grain) of the file one grain at most can begin. */
@@ -76,12 +65,19 @@ export interface Usage {
   end: number;
 }
 
-/** Looks at every entry; `wrong` is told of those that cannot be, by the byte of the entry. */
-export function* survey(layout: VmdkLayout, wrong: (position: number, what: string) => void): Flow<Usage> {
-  const { store, grain, entries, directory } = layout;
+/**
+ * Looks at every entry; `wrong` is told of those that cannot be, by the byte of the entry and the number of its table.
+ * @param tables the sectors of those to look at
+ */
+export function* survey(
+  layout: VmdkLayout,
+  wrong: (position: number, what: string, index: number) => void,
+  tables = layout.directory.tables,
+  metadata = metadataRanges(layout),
+): Flow<Usage> {
+  const { store, grain, entries } = layout;
   const sectors = grain / SECTOR;
   const zero = zeroEntry(layout);
-  const metadata = metadataRanges(layout);
   const total = grainsOf(layout);
   const usage: Usage = {
     pieces: new Uint32Array(Math.ceil(store.size / grain) + 1),
@@ -91,14 +87,14 @@ export function* survey(layout: VmdkLayout, wrong: (position: number, what: stri
   };
   const { pieces } = usage;
   let before = 0;
-  yield* eachTable(layout, directory.tables, (table, index) => {
+  yield* eachTable(layout, tables, (table, index) => {
     for (let i = 0; i < entries && index * entries + i < total; i++) {
       const sector = table.getUint32(i * 4, true);
       if (sector === 0 || sector === zero) continue;
-      const at = directory.tables[index] * SECTOR + i * 4;
+      const at = tables[index] * SECTOR + i * 4;
       const start = sector * SECTOR;
-      if (start + grain > store.size || meets(metadata, start, start + grain)) {
-        wrong(at, `points to byte ${start} in entry ${i}, where no grain can be`);
+      if (!mayBe(layout, metadata, start)) {
+        wrong(at, `points to byte ${start} in entry ${i}, where no grain can be`, index);
         continue;
       }
       const piece = Math.floor(sector / sectors);
@@ -107,7 +103,7 @@ export function* survey(layout: VmdkLayout, wrong: (position: number, what: stri
         if (pieces[near] !== 0 && Math.abs(pieces[near] - sector) < sectors) free = false;
       }
       if (!free) {
-        wrong(at, `puts entry ${i} over another grain`);
+        wrong(at, `puts entry ${i} over another grain`, index);
         continue;
       }
       pieces[piece] = sector;
@@ -118,6 +114,23 @@ export function* survey(layout: VmdkLayout, wrong: (position: number, what: stri
     }
   });
   return usage;
+}
+
+/** May a grain be at that byte? */
+function mayBe({ store, grain }: VmdkLayout, metadata: readonly Range[], start: number): boolean {
+  return start + grain <= store.size && !meets(metadata, start, start + grain);
+}
+
+/** Does a table, by itself, point where grains may be? */
+export function soundTable(layout: VmdkLayout, metadata: readonly Range[], table: Uint8Array, index: number): boolean {
+  const view = new DataView(table.buffer, table.byteOffset);
+  const zero = zeroEntry(layout);
+  const count = Math.min(layout.entries, grainsOf(layout) - index * layout.entries);
+  for (let i = 0; i < count; i++) {
+    const sector = view.getUint32(i * 4, true);
+    if (sector !== 0 && sector !== zero && !mayBe(layout, metadata, sector * SECTOR)) return false;
+  }
+  return true;
 }
 
 function meets(ranges: readonly Range[], start: number, end: number): boolean {

@@ -111,7 +111,7 @@ class Attachment implements V86Disks {
       this.ide = attachIde(machine, { drives, slot: IDE_SLOT, model: "piix4" });
     }
     this.virtio = virtio.map((disk, i) => {
-      const { block, identity } = "block" in disk ? disk : { block: disk, identity: undefined };
+      const { block, identity } = "submit" in disk ? { block: disk, identity: undefined } : disk;
       const over = new SteadyBlock(block, machine.memory);
       const pci = { interrupt: INTERRUPT, ports: VIRTIO_PORTS + i * VIRTIO_STEP };
       return attachVirtioBlk(machine, over, { pci, ...(identity !== undefined && { identity }) });
@@ -177,6 +177,6 @@ const attached = new WeakSet<V86Cpu>();
 
 /** The same disk, alone or with its options, over a block that bears the growth of v86's memory; anything else as it is. */
 function steady<T extends object>(drive: T, memory: GuestMemory): T {
-  if ("block" in drive && drive.block) return { ...drive, block: new SteadyBlock(drive.block as Block, memory) };
-  return "submit" in drive ? (new SteadyBlock(drive as unknown as Block, memory) as unknown as T) : drive;
+  if ("submit" in drive) return new SteadyBlock(drive as unknown as Block, memory) as unknown as T;
+  return "block" in drive && drive.block ? { ...drive, block: new SteadyBlock(drive.block as Block, memory) } : drive;
 }

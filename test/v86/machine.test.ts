@@ -220,6 +220,19 @@ test("virtio and PVSCSI disks are on the PCI bus, and saved states hold them", a
   }
 });
 
+test("a filter is a disk as it is, whatever it calls what it lies over", async () => {
+  class Filter extends FakeBlock {
+    readonly block = new FakeBlock(1 << 20);
+  }
+  const it = await rig({}, [[new Filter(2 << 20)]]);
+  // IDENTIFY DEVICE, words 60 and 61.
+  it.out(AtaPort.PrimaryCommand + 6, 0xa0);
+  it.out(AtaPort.PrimaryCommand + 7, 0xec);
+  const io = it.cpu.io as unknown as { port_read16(port: number): number };
+  const words = Array.from({ length: 256 }, () => io.port_read16(AtaPort.PrimaryCommand));
+  expect(words[60]).toBe(4096);
+});
+
 test("what a disk has under way when v86's memory grows still arrives", async () => {
   const disk = new FakeBlock(1 << 20);
   disk.bytes.fill(0x5a);

@@ -238,9 +238,11 @@ function window(channel: IdeChannel, base: number, first: AtaRegister): PortDevi
 
 function deviceOf(machine: Machine, drive: IdeDrive | null | undefined, index: number): IdeDevice | null {
   if (!drive) return null;
+  // First of all: a filter may well call what it lies over its block.
+  if ("submit" in drive) return new IdeDisk({ block: drive }, index);
   if ("cd" in drive) return new PacketDrive(new CdDrive(drive, machine.clock, index));
   if ("packet" in drive) return new PacketDrive(drive.packet);
-  return new IdeDisk("block" in drive ? drive : { block: drive }, index);
+  return new IdeDisk(drive, index);
 }
 
 /**

@@ -59,5 +59,5 @@ export function attachPvscsi(machine: Machine, options: PvscsiOptions): PvscsiDe
 }
 
 function diskOf(disk: PvscsiDisk, target: number): ScsiDisk {
-  return new ScsiDisk("block" in disk ? disk : { block: disk }, target);
+  return new ScsiDisk("submit" in disk ? { block: disk } : disk, target);
 }

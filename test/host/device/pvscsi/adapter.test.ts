@@ -31,6 +31,17 @@ function rig(...disks: FakeBlock[]): RawPvscsi {
   return raw;
 }
 
+test("a filter is a disk as it is, whatever it calls what it lies over", () => {
+  class Filter extends FakeBlock {
+    readonly block = new FakeBlock(SIZE);
+  }
+  const filter = new Filter(2 * SIZE);
+  const raw = rig(filter);
+  raw.settle(0);
+  raw.run({ cdb: rw10(ScsiOp.Read10, 0, 8), flags: IN });
+  expect([filter.batches, filter.block.batches]).toEqual([1, 0]);
+});
+
 describe("the PCI function", () => {
   test("is VMware's, with 32 KiB of memory space", () => {
     const raw = new RawPvscsi([new FakeBlock(SIZE)]);

@@ -6,6 +6,8 @@ export { cipherSectors } from "./crypto/sectors";
 export { idePrd } from "./ide/prdt";
 export { ideFinish, ideRead, ideReset, ideWrite } from "./ide/taskfile";
 export { mapResolve } from "./map/resolve";
+export { adler32 } from "./packed/adler32";
+export { inflate } from "./packed/inflate";
 export { xenBackComplete, xenBackConsume } from "./ring/blkif";
 export { xenFrontPoll, xenFrontSubmit } from "./ring/blkif-front";
 export { grantMap, grantUnmap } from "./ring/grant";

@@ -43,6 +43,10 @@ export interface CoreExports {
   zeroRun(at: number, length: number, unit: number): number;
   /** 1 when compression would gain next to nothing. See assembly/scan.ts. */
   incompressible(at: number, length: number, scratch: number): number;
+  /** Raw DEFLATE data → `size` bytes; how much of it that took, 0 when it is damaged. See assembly/packed/inflate.ts. */
+  inflate(input: number, end: number, output: number, size: number, toEnd: boolean, scratch: number): number;
+  /** RFC 1950's checksum; signed. */
+  adler32(at: number, length: number): number;
   /** Computes the tables of a cipher context, then its keys (CipherKey). See assembly/spec/cipher.ts. */
   cipherTables(ctx: number): void;
   cipherKey(ctx: number, which: number, key: number, bytes: number): void;

@@ -11,9 +11,9 @@ const WORKER = "./build/lab-worker.mjs";
 const LIMIT = 12_000;
 
 const wasm = readFileSync("build/core.wasm");
-/** No part of the lab's I/O; test/wasm/scan.test.ts, test/wasm/cipher.test.ts and test/host/device/pvscsi judge them. */
+/** No part of the lab's I/O; test/wasm (scan, unpack, cipher) and test/host/device/pvscsi judge them. */
 const ASIDE = [
-  ...["zeroRun", "incompressible", "cipherTables", "cipherKey", "cipherSectors"],
+  ...["zeroRun", "incompressible", "inflate", "adler32", "cipherTables", "cipherKey", "cipherSectors"],
   ...["pvscsiConsume", "pvscsiComplete", "pvscsiMessage"],
 ];
 const names = WebAssembly.Module.exports(new WebAssembly.Module(wasm))

@@ -352,8 +352,7 @@ function block(
       copy(before);
       if (offset < 1 || offset > done) throw damaged("an offset reaches before the start");
       if (done + length > output.length) throw damaged("there is more data than there should be");
-      if (offset >= length) output.copyWithin(done, done - offset, done - offset + length);
-      else for (let k = 0; k < length; k++) output[done + k] = output[done + k - offset];
+      repeat(output, done, offset, length);
       done += length;
       if (i === count - 1) break;
       l = L.bases[l] + bits.take(L.bits[l]);
@@ -364,6 +363,20 @@ function block(
   }
   copy(literals.length - used);
   return done;
+}
+
+/** Copies `length` bytes from `offset` before; where they overlap, what repeats gets twice as long with each copy. */
+function repeat(output: Uint8Array, to: number, offset: number, length: number): void {
+  if (length < 16) {
+    for (let k = 0; k < length; k++) output[to + k] = output[to + k - offset];
+    return;
+  }
+  const from = to - offset;
+  for (let done = 0; done < length; ) {
+    const some = Math.min(length - done, offset + done);
+    output.copyWithin(to + done, from, from + some);
+    done += some;
+  }
 }
 
 /** 3.1.1.5: offset values 1 to 3 mean one of the last three. */
@@ -382,8 +395,7 @@ function nextOffset(recent: FrameState["recent"], value: number, noLiterals: boo
 }
 
 /** Exactly `size` bytes out of a frame; what follows them is left alone. @throws RangeError when it is damaged */
-export function unzstd(packed: Uint8Array, size: number): Uint8Array {
-  const output = new Uint8Array(size);
+export function unzstd(packed: Uint8Array, size: number, output: Uint8Array = new Uint8Array(size)): Uint8Array {
   const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
   let done = 0;
   let at = 0;

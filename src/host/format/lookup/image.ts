@@ -5,6 +5,7 @@ import type { Image, ParentReference } from "../../../core/format.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read } from "../io.ts";
+import { Scatter } from "../scatter.ts";
 import { type Found, LookupMapper, type Unit } from "./mapper.ts";
 import { Pages } from "./pages.ts";
 
@@ -74,21 +75,10 @@ export abstract class LookupImage implements Image {
       units.push(unit!);
       at += length;
     }
-    let run = 0;
-    let inRun = 0;
+    const scatter = new Scatter(memory, segments);
     for (const [i, unit] of units.entries()) {
       const from = i === 0 ? offset - unit.start : 0;
-      const to = Math.min(unit.size, end - unit.start);
-      const bytes = yield* this.open(unit, from, to);
-      for (let at = 0; at < bytes.length; ) {
-        const take = Math.min(bytes.length - at, segments.length(run) - inRun);
-        memory.set(bytes.subarray(at, at + take), segments.start(run) + inRun);
-        at += take;
-        inRun += take;
-        if (inRun < segments.length(run)) continue;
-        run++;
-        inRun = 0;
-      }
+      scatter.put(yield* this.open(unit, from, Math.min(unit.size, end - unit.start)));
     }
   }
 

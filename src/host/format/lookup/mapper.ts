@@ -7,7 +7,7 @@ export interface Unit {
   /** Guest bytes. */
   start: number;
   size: number;
-  /** Bytes in the store. */
+  /** Bytes in the store; as many as there may be, until it was read, where the format says it only there. */
   position: number;
   packed: number;
   /** The format's own word for how. */

@@ -24,8 +24,9 @@ export function* checkUnits(image: LookupImage, step: number): Flow<CheckReport>
       } else if (unit) {
         report.allocatedClusters += Math.ceil(unit.size / step);
         report.compressedClusters += Math.ceil(unit.size / step);
-        report.imageEndOffset = Math.max(report.imageEndOffset, unit.position + unit.packed);
         yield* image.unpackUnit(unit);
+        // How long it is may be known only now.
+        report.imageEndOffset = Math.max(report.imageEndOffset, unit.position + unit.packed);
       }
     } catch (thrown) {
       const error = asParavaneError(thrown);

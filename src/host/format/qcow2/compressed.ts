@@ -1,13 +1,11 @@
-import { type Flow, wait } from "../../../core/flow.ts";
+import type { Flow } from "../../../core/flow.ts";
 import type { Decompress, OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { inflate } from "../inflate.ts";
+import { inflateCodec } from "../inflate-codec.ts";
+import { type Codec, type PackedUnit, Unpacker } from "../unpacker.ts";
 import { unzstd } from "../zstd.ts";
 import type { Header } from "./header.ts";
-import { corrupt, read } from "./io.ts";
-
-/** Unpacked clusters are kept, so that small reads of one do not unpack it again and again. */
-const CACHE_BYTES = 2 ** 22;
+import { corrupt } from "./io.ts";
 
 /** Where a compressed cluster is, in bytes ("Compressed Clusters Descriptor"). */
 export function packedPlace(entry: bigint, clusterBits: number): { position: number; length: number } {
@@ -18,61 +16,55 @@ export function packedPlace(entry: bigint, clusterBits: number): { position: num
 }
 
 /** Reads compressed clusters. */
-export class Unpacker {
+export class ClusterUnpacker {
   readonly #store: Store;
   readonly #clusterBits: number;
-  readonly #header: Header;
-  readonly #codecs: OpenOptions["codecs"];
-  /** By position in the store; the least recently used first. */
-  readonly #cache = new Map<number, Uint8Array>();
+  readonly #unpacker: Unpacker<PackedUnit>;
 
   constructor(store: Store, header: Header, codecs: OpenOptions["codecs"]) {
     this.#store = store;
-    this.#header = header;
     this.#clusterBits = header.clusterBits;
-    this.#codecs = codecs;
+    const damaged = ({ position }: PackedUnit, what: string) => corrupt(store, "compressed cluster", position, what);
+    const codec = header.compression === "zlib" ? inflateCodec(codecs?.deflate) : zstdCodec(codecs?.zstd);
+    this.#unpacker = new Unpacker(store, 2 ** header.clusterBits, { ...codec, damaged });
+  }
+
+  /** Hands out the guest bytes of whole clusters; they are good during the call only. @throws ParavaneError CORRUPT */
+  *each(entries: readonly bigint[], use: (bytes: Uint8Array, index: number) => void): Flow {
+    yield* this.#unpacker.each(
+      entries.map((entry) => this.#unit(entry)),
+      use,
+    );
   }
 
   /** Guest bytes of the whole cluster. @throws ParavaneError CORRUPT */
   *cluster(entry: bigint): Flow<Uint8Array> {
-    const { position, length } = packedPlace(entry, this.#clusterBits);
-    const cached = this.#cache.get(position);
-    if (cached) {
-      this.#cache.delete(position);
-      this.#cache.set(position, cached);
-      return cached;
-    }
-    const decompress = this.#codec();
-    if (position < 2 ** this.#clusterBits || position >= this.#store.size) {
-      throw corrupt(this.#store, "compressed cluster", position, "lies outside the file");
-    }
-    const size = 2 ** this.#clusterBits;
-    // The last sector need not be there in full.
-    const packed = yield* read(this.#store, position, Math.min(length, this.#store.size - position));
-    let bytes: Uint8Array;
-    try {
-      bytes = yield* wait(decompress(packed, size));
-    } catch (thrown) {
-      const cause = thrown instanceof Error ? thrown.message : String(thrown);
-      throw corrupt(this.#store, "compressed cluster", position, `does not unpack: ${cause}`);
-    }
-    if (bytes.length !== size) {
-      throw corrupt(this.#store, "compressed cluster", position, `holds ${bytes.length} bytes, not ${size}`);
-    }
-    while (this.#cache.size > 0 && (this.#cache.size + 1) * size > CACHE_BYTES) {
-      this.#cache.delete(this.#cache.keys().next().value!);
-    }
-    this.#cache.set(position, bytes);
-    return bytes;
+    let copy!: Uint8Array;
+    yield* this.each([entry], (bytes) => {
+      copy = bytes.slice();
+    });
+    return copy;
   }
 
   /** To be called before the space of compressed clusters is used again. */
   forget(): void {
-    this.#cache.clear();
+    this.#unpacker.forget();
   }
 
-  #codec(): Decompress {
-    if (this.#header.compression === "zlib") return this.#codecs?.deflate ?? inflate;
-    return this.#codecs?.zstd ?? unzstd;
+  #unit(entry: bigint): PackedUnit {
+    const { position, length } = packedPlace(entry, this.#clusterBits);
+    if (position < 2 ** this.#clusterBits || position >= this.#store.size) {
+      throw corrupt(this.#store, "compressed cluster", position, "lies outside the file");
+    }
+    return { position, packed: length, size: 2 ** this.#clusterBits };
   }
+}
+
+function zstdCodec(zstd: Decompress | undefined): Omit<Codec<PackedUnit>, "damaged"> {
+  return {
+    here({ slots }, slot, bytes, { size }) {
+      unzstd(bytes, size, slots[slot].subarray(0, size));
+    },
+    ...(zstd && { elsewhere: (bytes: Uint8Array, { size }: PackedUnit) => zstd(bytes, size) }),
+  };
 }

@@ -15,6 +15,7 @@ import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import type { Luks } from "../../crypto/luks/index.ts";
 import { keySlotsOf } from "../../crypto/luks/keys.ts";
+import { Scatter } from "../scatter.ts";
 import { allocate, zero } from "./allocate.ts";
 import { amend } from "./amend.ts";
 import { Bitmaps } from "./bitmaps.ts";
@@ -174,25 +175,16 @@ export class Qcow2Image implements Image {
     for (let cluster = first; cluster <= last; cluster++) {
       entries.push(tables.peek(Math.floor(cluster / tables.perTable), cluster % tables.perTable));
     }
-    let run = 0;
-    let inRun = 0;
+    const scatter = new Scatter(memory, segments);
+    const put = (bytes: Uint8Array, i: number) =>
+      scatter.put(i === 0 ? bytes.subarray(offset - first * clusterBytes) : bytes);
+    if (!this.#aes) return yield* unpacker.each(entries, put);
     for (const [i, entry] of entries.entries()) {
-      let at = i === 0 ? offset - first * clusterBytes : 0;
-      let bytes: Uint8Array;
-      if (!this.#aes || entry & PACKED) bytes = yield* unpacker.cluster(entry);
+      if (entry & PACKED) yield* unpacker.each([entry], (bytes) => put(bytes, i));
       else {
         // The whole of what is wanted of the cluster, from its start on.
         const end = Math.min(clusterBytes, offset + segments.total - (first + i) * clusterBytes);
-        bytes = yield* this.#aes.read(Number(entry & OFFSET), (first + i) * clusterBytes, end);
-      }
-      while (at < clusterBytes && run < segments.count) {
-        const take = Math.min(clusterBytes - at, segments.length(run) - inRun);
-        memory.set(bytes.subarray(at, at + take), segments.start(run) + inRun);
-        at += take;
-        inRun += take;
-        if (inRun < segments.length(run)) continue;
-        run++;
-        inRun = 0;
+        put(yield* this.#aes.read(Number(entry & OFFSET), (first + i) * clusterBytes, end), i);
       }
     }
   }

@@ -4,7 +4,7 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { Unpacker } from "./compressed.ts";
+import { ClusterUnpacker } from "./compressed.ts";
 import { Autoclear, type Header, Incompatible } from "./header.ts";
 import { corrupt, viewOf } from "./io.ts";
 import { Overlaps } from "./overlap.ts";
@@ -29,7 +29,7 @@ export class Volume {
   readonly tables: Tables;
   readonly refcounts: Refcounts;
   readonly overlaps: Overlaps;
-  readonly unpacker: Unpacker;
+  readonly unpacker: ClusterUnpacker;
   /** Bytes of a cluster, and of what can be allocated or zeroed alone. */
   readonly clusterBytes: number;
   readonly unitBytes: number;
@@ -62,7 +62,7 @@ export class Volume {
     this.tables = new Tables(store, header, this.l1, data);
     this.overlaps = new Overlaps(store, header);
     this.refcounts = new Refcounts(store, header, this.overlaps);
-    this.unpacker = new Unpacker(store, header, options.codecs);
+    this.unpacker = new ClusterUnpacker(store, header, options.codecs);
     this.#addMetadata();
   }
 

@@ -2,7 +2,7 @@ import { ExtentKind } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { unzlib } from "../inflate.ts";
 import { corrupt } from "../io.ts";
-import type { Found } from "../lookup/mapper.ts";
+import type { Found, Unit } from "../lookup/mapper.ts";
 import type { Pages } from "../lookup/pages.ts";
 import { SECTOR } from "./header.ts";
 
@@ -63,14 +63,24 @@ export function findGrain(tables: GrainTables, pages: Pages, offset: number, { s
   }
   const lead = tables.markers ? GRAIN_MARKER : 0;
   if (position + lead >= store.size) throw wrong(`has grain ${index} at byte ${position}, where nothing can be`);
-  const most = mostPacked(grain);
-  const packed = tables.markers ? entry(position + 8) : Math.min(most, store.size - position);
-  if (packed === 0 || packed > most || position + lead + packed > store.size) {
-    const what = `of grain ${index} says that it takes ${packed} bytes, which cannot be`;
-    throw corrupt(store, "grain marker", position, what);
-  }
-  const unit = { start: start + first, size: seen, position: base + position + lead, packed, method: index };
-  return { kind: ExtentKind.Packed, length, unit };
+  // How long it is its marker says, which is read with it. Most lie one after the other.
+  const follower = (index + 1) % entries === 0 ? 0 : entry(entryAt + 4) * SECTOR;
+  const most = Math.min(lead + mostPacked(grain), store.size - position);
+  const packed = follower > position ? Math.min(most, follower - position) : most;
+  return {
+    kind: ExtentKind.Packed,
+    length,
+    unit: { start: start + first, size: seen, position: base + position, packed, method: index },
+  };
+}
+
+/** Bytes of a grain with its marker, which is at its start. @throws ParavaneError CORRUPT */
+export function grainBytes({ store, grain }: GrainTables, marker: Uint8Array, { position, method }: Unit): number {
+  const packed = marker.length < GRAIN_MARKER ? 0 : new DataView(marker.buffer, marker.byteOffset).getUint32(8, true);
+  if (packed > 0 && packed <= mostPacked(grain) && position + GRAIN_MARKER + packed <= store.size)
+    return GRAIN_MARKER + packed;
+  const what = `of grain ${method} says that it takes ${packed} bytes, which cannot be`;
+  throw corrupt(store, "grain marker", position, what);
 }
 
 /** What does not get smaller grows by little. */

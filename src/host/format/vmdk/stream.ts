@@ -1,18 +1,15 @@
-import { type Flow, type Later, wait } from "../../../core/flow.ts";
-import {
-  type Decompress,
-  ExtentKind,
-  type OpenOptions,
-  type Packing,
-  type ParentReference,
-} from "../../../core/format.ts";
+import { type Flow, wait } from "../../../core/flow.ts";
+import { ExtentKind, type OpenOptions, type Packing, type ParentReference } from "../../../core/format.ts";
+import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
-import { adler32 } from "../inflate.ts";
 import { corrupt, read, unsupported } from "../io.ts";
 import { LookupImage } from "../lookup/image.ts";
 import type { Found, Unit } from "../lookup/mapper.ts";
+import { Scatter } from "../scatter.ts";
+import { Unpacker } from "../unpacker.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { findGrain, type GrainTables, unpackGrain } from "./grains.ts";
+import { grainCodec } from "./grain-codec.ts";
+import { findGrain, type GrainTables } from "./grains.ts";
 import { AT_END, Flag, type Header, parseHeader, SECTOR } from "./header.ts";
 import { checked, embedded, parentOf } from "./layout.ts";
 import { StreamWriter } from "./stream-writer.ts";
@@ -63,16 +60,15 @@ export function* readStream(store: Store, header: Header): Flow<StreamLayout> {
 /** A streamOptimized disk: compressed grains, in the order in which they came. It is written once, from its start to its end. */
 export class StreamVmdk extends LookupImage {
   readonly format = "vmdk";
-  protected override readonly unitName = "compressed grain";
   readonly packing: Packing;
   readonly #layout: StreamLayout;
-  readonly #deflate: Decompress | undefined;
+  readonly #unpacker: Unpacker<Unit>;
   #writer: StreamWriter | undefined;
 
   constructor(layout: StreamLayout, { codecs }: OpenOptions) {
     super(layout.tables.store, layout.tables.size);
     this.#layout = layout;
-    this.#deflate = codecs?.deflate;
+    this.#unpacker = new Unpacker(this.store, layout.tables.grain, grainCodec(layout.tables, codecs?.deflate));
     this.packing = { unit: layout.tables.grain, codec: "zlib", only: true };
   }
 
@@ -90,8 +86,26 @@ export class StreamVmdk extends LookupImage {
     return findGrain(this.#layout.tables, this.pages, offset, { start: 0, base: 0 });
   }
 
-  protected override unpackBytes(packed: Uint8Array, unit: Unit): Later<Uint8Array> {
-    return unpackWith(this.#deflate, packed, this.#layout.tables.grain, unit);
+  override *unpack(offset: number, memory: Uint8Array, segments: SegmentList): Flow {
+    const end = offset + segments.total;
+    const units: Unit[] = [];
+    for (let at = offset; at < end; ) {
+      const { unit, length } = this.find(at);
+      units.push(unit!);
+      at += length;
+    }
+    const scatter = new Scatter(memory, segments);
+    yield* this.#unpacker.each(units, (bytes, i) =>
+      scatter.put(i === 0 ? bytes.subarray(offset - units[0].start) : bytes),
+    );
+  }
+
+  override *unpackUnit(unit: Unit): Flow<Uint8Array> {
+    let copy!: Uint8Array;
+    yield* this.#unpacker.each([unit], (bytes) => {
+      copy = bytes.slice();
+    });
+    return copy;
   }
 
   /** @throws ParavaneError UNSUPPORTED: it has been written */
@@ -117,6 +131,7 @@ export class StreamVmdk extends LookupImage {
     if (!this.#writer) return;
     this.#layout.tables.directory = yield* this.#writer.end();
     this.pages.clear();
+    this.#unpacker.forget();
   }
 
   #once() {
@@ -156,33 +171,6 @@ export class StreamVmdk extends LookupImage {
       ...(data.adapterType !== undefined && { adapterType: data.adapterType }),
       ...(data.virtualHWVersion !== undefined && { hwVersion: data.virtualHWVersion }),
     };
-  }
-}
-
-/** With the host's decoder, where there is one; what that does not take, ours judges. @throws RangeError */
-function unpackWith(
-  deflate: Decompress | undefined,
-  packed: Uint8Array,
-  grain: number,
-  { size, method: number }: Unit,
-): Later<Uint8Array> {
-  const own = () => {
-    try {
-      return unpackGrain(packed, grain, size);
-    } catch (thrown) {
-      throw thrown instanceof RangeError ? new RangeError(`grain ${number}: ${thrown.message}`) : thrown;
-    }
-  };
-  // RFC 1950: deflate, no dictionary, and a check of both bytes.
-  const plain = packed.length > 6 && (packed[0] & 15) === 8 && ((packed[0] << 8) | packed[1]) % 31 === 0;
-  if (!deflate || !plain || packed[1] & 32 || size < grain) return own();
-  const sum = new DataView(packed.buffer, packed.byteOffset).getUint32(packed.length - 4);
-  const judged = (bytes: Uint8Array) => (adler32(bytes) === sum ? bytes : own());
-  try {
-    const unpacked = deflate(packed.subarray(2), grain);
-    return unpacked instanceof Promise ? unpacked.then(judged, own) : judged(unpacked);
-  } catch {
-    return own();
   }
 }
 

@@ -36,4 +36,9 @@ export class ScanBuffers {
     if (length < LEAST || length % MULTIPLE !== 0) return false;
     return this.#core.call.incompressible(from, length, this.#scratch) !== 0;
   }
+
+  /** RFC 1950's checksum. */
+  adler32(from: number, length: number): number {
+    return this.#core.call.adler32(from, length) >>> 0;
+  }
 }

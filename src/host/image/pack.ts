@@ -7,11 +7,15 @@ import type { Disk } from "../block/open.ts";
 import type { Place } from "../block/places.ts";
 import { mapDisk } from "./map.ts";
 import { Requests } from "./request.ts";
+import { storedZlib } from "./stored.ts";
 import { Pace, type TaskOptions } from "./task.ts";
 import { engineOf } from "./whole.ts";
 
-/** Compresses one unit, as `packing` says. Several are under way together. */
-export type Compress = (bytes: Uint8Array, packing: Packing) => Promise<Uint8Array>;
+/** Compresses one unit, as `packing` says. Several are under way together. `close` gives back what it holds, if anything. */
+export interface Compress {
+  (bytes: Uint8Array, packing: Packing): Promise<Uint8Array>;
+  close?(): void;
+}
 
 export interface PackOptions extends TaskOptions {
   compress: Compress;
@@ -129,8 +133,11 @@ async function packGroup(
   const group: Group = { buffers, packed: [], plain: new Requests(memory) };
   const units = offsets.map(async (at, i) => {
     if (buffers.zeroRun(i * unit, unit, unit) & 1) return "zeros";
-    if (!packing.only && buffers.incompressible(i * unit, unit)) return "plain";
-    const bytes = await compress(memory.subarray(i * unit, (i + 1) * unit), packing);
+    const whole = memory.subarray(i * unit, (i + 1) * unit);
+    const noise = buffers.incompressible(i * unit, unit);
+    if (noise && !packing.only) return "plain";
+    const stored = noise && packing.codec === "zlib";
+    const bytes = stored ? storedZlib(whole, buffers.adler32(i * unit, unit)) : await compress(whole, packing);
     if (!packing.only && bytes.length >= unit) return "plain";
     group.packed.push({ offset: to + at, bytes });
     return "packed";

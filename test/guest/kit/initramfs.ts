@@ -2,13 +2,14 @@ import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { gzipSync } from "node:zlib";
 import { type CpioEntry, cpio } from "./cpio.ts";
+import { OPTIONAL } from "./modules.ts";
 
 /*
  * /init understands, on the kernel's command line,
  *     root=LABEL=…|/dev/…   wait for it, mount it as ext4 and go on there
  *     cd                    wait for /dev/sr0, mount it on /mnt, then a shell
- * and without either gives a shell on the serial line. kit.skip=virtio_blk,… names what is not to be loaded, kit.libata=dma=0 an
- * option of that module.
+ * and without either gives a shell on the serial line. kit.skip=virtio_blk,… names what is not to be loaded, kit.load=null_blk what
+ * is to be, besides; kit.libata=dma=0 an option of that module.
  */
 const INIT = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -17,17 +18,19 @@ mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
 mkdir -p /mnt /root /tmp
 read -r line < /proc/cmdline
-skip= root= cd= libata=
+skip= load= root= cd= libata=
 for word in $line; do
   case $word in
     root=*) root=\${word#root=} ;;
     cd) cd=1 ;;
     kit.libata=*) libata=\${word#kit.libata=} ;;
+    kit.load=*) load=,\${word#kit.load=}, ;;
     kit.skip=*) skip=,\${word#kit.skip=}, ;;
   esac
 done
 while read -r module; do
   case $skip in *,$module,*) continue ;; esac
+  case "${OPTIONAL.join(" ")}" in *$module*) case $load in *,$module,*) ;; *) continue ;; esac ;; esac
   options=; [ $module = libata ] && options=$libata
   insmod /modules/$module.ko $options || echo "KIT: no $module"
 done < /modules/order

@@ -8,6 +8,9 @@ const WANTED = [
   ...["crc32c_generic", "ext4", "isofs"],
 ];
 
+/** Loaded when the command line asks: a disk without a device, which shows what a guest's own block layer costs. */
+export const OPTIONAL = ["null_blk"];
+
 /** Kernel modules below `folder`, each after those that it needs: paths. */
 export function modulesOf(folder: string): string[] {
   const found = new Map<string, string>();
@@ -26,7 +29,7 @@ export function modulesOf(folder: string): string[] {
     for (const each of dependenciesOf(path)) add(each, false);
     order.push(path);
   };
-  for (const name of WANTED) add(name, true);
+  for (const name of [...WANTED, ...OPTIONAL]) add(name, true);
   return order;
 }
 

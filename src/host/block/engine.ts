@@ -1,4 +1,4 @@
-import { type Block, BlockRequest, Op, Status } from "../../core/block.ts";
+import { type Block, type BlockRequest, Op, Status } from "../../core/block.ts";
 import { type AsyncCloseable, disposable } from "../../core/dispose.ts";
 import { asParavaneError, ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
@@ -7,6 +7,7 @@ import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { Backing } from "./backing.ts";
 import { Batch } from "./batch.ts";
+import { type Around, clear, MAX_STALLS } from "./clear.ts";
 import { Flights } from "./flights.ts";
 import { Lock } from "./lock.ts";
 import { type Place, placesOf } from "./places.ts";
@@ -18,12 +19,6 @@ export interface EngineOptions {
   /** What lies behind extents of kind `Backing`; the engine closes it. Zeros past its end, or when there is none. */
   backing?: Block;
 }
-
-/** So many stops of the map in a row without a byte of progress mean a defect, not a guest's request. */
-const MAX_STALLS = 1000;
-const ZEROS = new Uint8Array(65536);
-/** Bytes of zeros written at a time where the format cannot say "zeros". */
-const ZERO_RUN = 1 << 20;
 
 /**
  * The one read and write loop: asks the image where the bytes of a batch are, and moves them between the store and the
@@ -201,7 +196,7 @@ export class Engine implements Block, AsyncCloseable {
         yield* this.#move(batch);
         try {
           if (request.op === Op.Flush) yield* this.#durable();
-          else yield* this.#clear(batch, request);
+          else yield* clear(request, this.#around(batch));
         } catch (thrown) {
           fail(request, thrown);
         }
@@ -210,6 +205,23 @@ export class Engine implements Block, AsyncCloseable {
     }
     yield* this.#move(batch);
     this.#idle.push(batch);
+  }
+
+  /** `batch` carries the writes of zeros: nothing is in it when a discard or write-zeroes begins. */
+  #around(batch: Batch): Around {
+    const move = (request: BlockRequest) => {
+      batch.add(request);
+      return this.#move(batch);
+    };
+    return {
+      image: this.image,
+      data: this.#data,
+      lock: this.#lock,
+      flights: this.#flights,
+      backed: this.#backing.block !== undefined,
+      durable: () => this.#durable(),
+      move,
+    };
   }
 
   /** Before the first change; why the image cannot be changed, or null. */
@@ -374,83 +386,6 @@ export class Engine implements Block, AsyncCloseable {
       return pending?.catch((thrown) => fail(request, thrown));
     } catch (thrown) {
       fail(request, thrown);
-    }
-  }
-
-  /** Discard and write-zeroes. Holes stay holes; a discard of data is taken only where that gives space back. */
-  *#clear(batch: Batch, request: BlockRequest): Flow {
-    const { mapper } = this.image;
-    const end = request.offset + request.length;
-    const advisory = request.op === Op.Discard;
-    let stalls = 0;
-    for (let at = request.offset; at < end; ) {
-      if (this.#lock.held) {
-        yield this.#lock.released();
-        continue;
-      }
-      // A long range may change more metadata than is to be held; nothing of this batch is under way here.
-      if (this.image.crowded) yield* this.#durable();
-      const zeroed = this.image.zero ? yield* this.#lock.during(this.image.zero(at, end - at)) : 0;
-      if (zeroed > 0) {
-        at += zeroed;
-        continue;
-      }
-      const unit = this.image.zeroUnit ?? end;
-      mapper.setRange(0, at, Math.min(end, (Math.floor(at / unit) + 1) * unit) - at, false);
-      const stop = mapper.resolve(1);
-      if (mapper.extentCount > 0) {
-        const kind = mapper.extentKind(0);
-        const length = mapper.extentLength(0);
-        const position = kind === ExtentKind.Data ? this.#inPlace(at, length) : -1;
-        const damage = position >= 0 ? (this.image.guard?.(position, length) ?? null) : null;
-        if (damage) {
-          yield* this.image.condemn!(damage);
-          throw damage;
-        }
-        if (position >= 0) {
-          if (!advisory || this.#data.releases) yield* this.#discard(position, length);
-        } else if (!advisory && kind !== ExtentKind.Zero && (kind !== ExtentKind.Backing || this.#backing.block)) {
-          yield* this.#writeZeros(batch, at, length);
-        }
-        at += length;
-        stalls = 0;
-      } else if (stop === MapStop.Corrupt) throw this.image.fault();
-      else if (++stalls > MAX_STALLS) throw new ParavaneError("IO", "the disk's map makes no progress", { offset: at });
-      else yield* this.#lock.during(this.image.load());
-    }
-  }
-
-  *#discard(position: number, length: number): Flow {
-    const flight = this.#flights.begin();
-    try {
-      yield* wait(this.#data.discard(position, length));
-    } finally {
-      this.#flights.end(flight);
-    }
-  }
-
-  /** Where the bytes may be overwritten in the store, or -1: they are shared, or lie past its end. */
-  #inPlace(offset: number, length: number): number {
-    const { mapper } = this.image;
-    mapper.setRange(0, offset, length, true);
-    if (mapper.resolve(1) !== MapStop.Done || mapper.extentCount !== 1) return -1;
-    const position = mapper.extentPosition(0);
-    return position + length <= this.#data.size ? position : -1;
-  }
-
-  *#writeZeros(batch: Batch, offset: number, length: number): Flow {
-    for (let at = 0; at < length; at += ZERO_RUN) {
-      const request = new BlockRequest();
-      request.op = Op.Write;
-      request.offset = offset + at;
-      request.length = Math.min(ZERO_RUN, length - at);
-      request.memory = ZEROS;
-      for (let left = request.length; left > 0; left -= ZEROS.length) {
-        request.segments.push(0, Math.min(left, ZEROS.length));
-      }
-      batch.add(request);
-      yield* this.#move(batch);
-      if (request.error) throw request.error;
     }
   }
 

@@ -108,7 +108,7 @@ class Attachment implements V86Disks {
       removeIde(cpu, machine);
       // The PIIX4 function is the one that drivers use Ultra DMA with.
       const drives = ide.map((channel) => channel?.map((drive) => drive && steady(drive, machine.memory)));
-      this.ide = attachIde(machine, { drives, slot: IDE_SLOT, model: "piix4" });
+      this.ide = steadySlots(attachIde(machine, { drives, slot: IDE_SLOT, model: "piix4" }), machine.memory);
     }
     this.virtio = virtio.map((disk, i) => {
       const { block, identity } = "submit" in disk ? { block: disk, identity: undefined } : disk;
@@ -179,4 +179,15 @@ const attached = new WeakSet<V86Cpu>();
 function steady<T extends object>(drive: T, memory: GuestMemory): T {
   if ("submit" in drive) return new SteadyBlock(drive as unknown as Block, memory) as unknown as T;
   return "block" in drive && drive.block ? { ...drive, block: new SteadyBlock(drive.block as Block, memory) } : drive;
+}
+
+/** What is put into a removable drive later is as steady as what was in it. */
+function steadySlots(controller: IdeController, memory: GuestMemory): IdeController {
+  const slotOf = controller.cartridge.bind(controller);
+  const cartridge: IdeController["cartridge"] = (channel, drive) => {
+    const slot = slotOf(channel, drive);
+    const { insert } = slot;
+    return Object.assign(slot, { insert: (block: Block) => insert(new SteadyBlock(block, memory)) });
+  };
+  return Object.assign(controller, { cartridge });
 }

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { V86 } from "v86";
 import { afterEach, expect, test } from "vitest";
 import { AtaPort } from "../../assembly/spec/ata.ts";
-import { createDisk, MemoryStore, ParavaneError } from "../../src/index.ts";
+import { cdFromBlock, createDisk, MemoryStore, ParavaneError } from "../../src/index.ts";
 import { attach, type V86Disks, type V86Machine } from "../../src/v86/index.ts";
 import type { V86Cpu } from "../../src/v86/internals.ts";
 import { FakeBlock } from "../support/fake-block.ts";
@@ -233,13 +233,8 @@ test("a filter is a disk as it is, whatever it calls what it lies over", async (
   expect(words[60]).toBe(4096);
 });
 
-test("what a disk has under way when v86's memory grows still arrives", async () => {
-  const disk = new FakeBlock(1 << 20);
-  disk.bytes.fill(0x5a);
-  const { block, release } = held(disk);
-  const it = await rig({}, [[block]]);
-  const command = AtaPort.PrimaryCommand;
-  // READ SECTORS of sector 0.
+/** READ SECTORS of sector 0 of the first disk. */
+function readFirst(it: Rig): void {
   for (const [register, value] of [
     [6, 0xe0],
     [2, 1],
@@ -248,12 +243,91 @@ test("what a disk has under way when v86's memory grows still arrives", async ()
     [5, 0],
     [7, 0x20],
   ])
-    it.out(command + register, value);
+    it.out(AtaPort.PrimaryCommand + register, value);
+}
+
+test("what a disk has under way when v86's memory grows still arrives", async () => {
+  const disk = new FakeBlock(1 << 20);
+  disk.bytes.fill(0x5a);
+  const { block, release } = held(disk);
+  const it = await rig({}, [[block]]);
+  const command = AtaPort.PrimaryCommand;
+  readFirst(it);
   it.cpu.wasm_memory.grow(1);
   await release();
   await release();
   expect(it.in(command + 7)).toBe(0x58);
   expect((it.cpu.io as unknown as { port_read16(port: number): number }).port_read16(command)).toBe(0x5a5a);
+});
+
+/** A command of 12 bytes to the master of the secondary channel, by PIO or DMA. */
+function packet(it: Rig, bytes: readonly number[], dma: boolean): void {
+  const command = AtaPort.SecondaryCommand;
+  const io = it.cpu.io as unknown as { port_write16(port: number, value: number): void };
+  it.out(command + 6, 0xa0);
+  it.out(command + 1, dma ? 1 : 0);
+  // Byte count limit.
+  it.out(command + 4, 0x00);
+  it.out(command + 5, 0xf8);
+  it.out(command + 7, 0xa0);
+  for (let i = 0; i < 12; i += 2) io.port_write16(command, (bytes[i] ?? 0) | ((bytes[i + 1] ?? 0) << 8));
+}
+
+/** READ (10) of sector 3, and READ CD of all that it consists of: 8 words of header come first. */
+const READ_10 = [0x28, 0, 0, 0, 0, 3, 0, 0, 1];
+const READ_CD = [0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0xf8];
+
+test.each([
+  ["by PIO", READ_10, false, 0],
+  ["by DMA", READ_10, true, 0],
+  ["with its header and ECC", READ_CD, false, 8],
+] as const)("what a CD has under way when v86's memory grows still arrives: %s", async (_, command, dma, header) => {
+  const disc = new FakeBlock(64 * 2048);
+  disc.bytes.fill(0x5a);
+  const { block, release } = held(disc);
+  const it = await rig({}, [[], [{ cd: cdFromBlock(block) }]]);
+  const { memory } = it.machine;
+  const [table, buffer, master] = [0x1000, 0x8000, 0xc000];
+  if (dma) {
+    config(it, 0x1e, 4, 5);
+    const io = it.cpu.io as unknown as { port_write32(port: number, value: number): void };
+    new DataView(memory.wasm.buffer).setUint32(memory.base + table, buffer, true);
+    new DataView(memory.wasm.buffer).setUint32(memory.base + table + 4, 0x80000000 | 2048, true);
+    io.port_write32(master + 12, table);
+  }
+  packet(it, command, dma);
+  // The bus master reads from the drive.
+  if (dma) it.out(master + 8, 9);
+  // Twice, in case that it is the second time that is forgotten.
+  for (let times = 0; times < 3; times++) {
+    if (times < 2) it.cpu.wasm_memory.grow(1);
+    await release();
+    for (let tick = 0; tick < 20; tick++) await null;
+  }
+  expect(it.in(AtaPort.SecondaryCommand + 7)).toBe(dma ? 0x50 : 0x58);
+  const io = it.cpu.io as unknown as { port_read16(port: number): number };
+  const bytes = dma
+    ? memory.linear.slice(memory.base + buffer, memory.base + buffer + 2048)
+    : Uint8Array.from({ length: 1024 + header }, () => io.port_read16(AtaPort.SecondaryCommand) & 0xff);
+  expect(new Set(bytes.subarray(header))).toEqual(new Set([0x5a]));
+});
+
+test("a cartridge that is put in later is as steady as what was there", async () => {
+  const cartridge = new FakeBlock(1 << 20);
+  cartridge.bytes.fill(0xa5);
+  const { block, release } = held(cartridge);
+  const it = await rig({}, [[{ block: await disk(), removable: true }]]);
+  const slot = it.disks.ide!.cartridge(0, 0);
+  slot.insert(block);
+  expect([slot.isPresent, slot.isLocked]).toEqual([true, false]);
+  // The first command hears of the change.
+  for (let tries = 0; tries < 2; tries++) readFirst(it);
+  it.cpu.wasm_memory.grow(1);
+  await release();
+  await release();
+  expect(it.in(AtaPort.PrimaryCommand + 7)).toBe(0x58);
+  const io = it.cpu.io as unknown as { port_read16(port: number): number };
+  expect(io.port_read16(AtaPort.PrimaryCommand)).toBe(0xa5a5);
 });
 
 test("a v86 with disks of its own is told what to leave out", async () => {

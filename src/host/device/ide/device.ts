@@ -68,9 +68,13 @@ export interface PacketDevice {
   identify(words: Uint16Array): void;
   /** Takes a command. `dma` is bit 0 of the Features register. What has not been answered is asked again after a restore. */
   begin(packet: Uint8Array, dma: boolean): Later<PacketAnswer>;
-  /** Puts the bytes from `at` on into all of `segments` of `memory`. The Error register of a CHECK CONDITION, or 0. */
+  /**
+   * Puts the bytes from `at` on into all of `segments` of `memory`. The Error register of a CHECK CONDITION, or 0. When memory has
+   * grown before that is answered, `memory` is empty by then: the answer counts for nothing, and the same bytes are asked for
+   * again.
+   */
   read(at: number, memory: Uint8Array, segments: SegmentList): Later<number>;
-  /** Takes the bytes from `at` on. The Error register of a CHECK CONDITION, or 0. */
+  /** Takes the bytes from `at` on, in the call itself: `memory` may be gone later. The Error register of a CHECK CONDITION, or 0. */
   write(at: number, memory: Uint8Array, segments: SegmentList): Later<number>;
   /** The command's data is through: its last word on how it went. Absent: well. */
   end?(): Later<PacketAnswer>;

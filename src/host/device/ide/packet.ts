@@ -180,7 +180,7 @@ export class PacketDrive implements IdeDevice {
     const port = this.#port;
     const block = Math.min(transfer.limit, transfer.length - transfer.at);
     if (transfer.direction === "in") {
-      const error = yield* wait(this.device.read(transfer.at, port.memory, this.#block(block)));
+      const error = yield* this.#read(transfer.at, this.#block(block));
       if (error !== 0) {
         port.fail(error);
         return;
@@ -207,11 +207,25 @@ export class PacketDrive implements IdeDevice {
     }
     const { memory, segments } = request;
     if (transfer.direction === "in") this.#port.touch(request);
-    const moved =
-      transfer.direction === "in" ? this.device.read(0, memory, segments) : this.device.write(0, memory, segments);
-    const error = yield* wait(moved);
+    const error =
+      transfer.direction === "in"
+        ? yield* this.#read(0, segments)
+        : yield* wait(this.device.write(0, memory, segments));
     if (error !== 0) this.#port.fail(error);
     else yield* this.#end();
+  }
+
+  /** Memory that grows takes its views away, and with them what comes later: that is asked for again. */
+  *#read(at: number, segments: SegmentList): Flow<number> {
+    for (;;) {
+      const { memory } = this.#port;
+      try {
+        const error = yield* wait(this.device.read(at, memory, segments));
+        if (memory.length > 0) return error;
+      } catch (thrown) {
+        if (memory.length > 0) throw thrown;
+      }
+    }
   }
 
   *#end(): Flow {

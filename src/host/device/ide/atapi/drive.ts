@@ -201,6 +201,8 @@ export class CdDrive implements PacketDevice, Tray {
     try {
       yield* readPlan(unit.medium, plan, at, memory, segments);
     } catch (thrown) {
+      // The memory has grown, and not the disc failed: it is read once more.
+      if (memory.length === 0) return 0;
       // A reset has come in between: nobody asks for this sense.
       return this.#current === current ? this.#fail(senseOf(thrown)) : SenseKey.HardwareError << 4;
     }

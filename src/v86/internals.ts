@@ -33,9 +33,8 @@ export interface V86Io {
 }
 
 export interface V86Pci {
-  /** Of configuration mechanism #1: the address register, and what a read of the data register will find. */
+  /** Of configuration mechanism #1: the address register, and what a read of it will find. */
   readonly pci_addr: Uint8Array;
-  readonly pci_response32: Int32Array;
   readonly pci_status32: Int32Array;
   /** By bus, device and function. */
   readonly device_spaces: (Int32Array | undefined)[];
@@ -101,7 +100,7 @@ const CPU_FUNCTIONS = [
 ];
 const CPU_ARRAYS = ["memory_map_read8", "memory_map_write8", "memory_map_read32", "memory_map_write32"];
 const PCI_FUNCTIONS = ["pci_query", "pci_write8", "pci_write16", "pci_write32"];
-const PCI_ARRAYS = ["pci_addr", "pci_response32", "pci_status32", "device_spaces", "devices", "isa_bridge_space8"];
+const PCI_ARRAYS = ["pci_addr", "pci_status32", "device_spaces", "devices", "isa_bridge_space8"];
 
 type Unknown = Record<string, unknown>;
 

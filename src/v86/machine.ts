@@ -35,7 +35,8 @@ export class V86Machine implements Machine {
     this.interrupts = new V86Interrupts(cpu);
     this.mmio = new V86Mmio(cpu, this.interrupts, this.memory.size);
     const spaces = { ports: this.ports.forBars, mmio: this.mmio };
-    this.pci = new V86PciBus(cpu.devices.pci, spaces, this.interrupts, () => this.ports.repair());
+    const repair = () => this.ports.repair();
+    this.pci = new V86PciBus(cpu.devices.pci, cpu.io.ports, spaces, this.interrupts, repair);
     this.#reboot = cpu.reboot_internal;
     cpu.reboot_internal = () => {
       for (const call of this.#resets) call();

@@ -1,13 +1,16 @@
 import { ParavaneError } from "../core/error.ts";
 import type { PciBus, PciFunction, PciFunctionOptions, Width } from "../core/machine.ts";
 import { ConfiguredFunction, type PciSpaces } from "../hypervisor/pci.ts";
-import type { V86Pci } from "./internals.ts";
+import type { V86Pci, V86Port } from "./internals.ts";
 import type { RoutedLine, V86Interrupts } from "./interrupts.ts";
 
 /** Device numbers that v86 gives to none of its own devices. */
 const FREE_SLOTS = [0x08, 0x09, 0x0d, 0x0e, 0x0f, 0x10, 0x11, 0x13, 0x14, 0x15, 0x16, 0x17, 0x18, 0x19, 0x1a, 0x1b];
 /** 82371SB data sheet §2.2.5, PIRQRC[A:D]: the line of each PCI interrupt, of which bit 7 disconnects it. */
 const ROUTES = 0x60;
+
+/** PCI 3.0 §3.2.2.3.2, CONFIG_DATA: four ports. */
+const DATA = 0xcfc;
 
 /** What v86 has instead of ours in `attach`. */
 type Accesses = Pick<V86Pci, "pci_query" | "pci_write8" | "pci_write16" | "pci_write32">;
@@ -22,11 +25,19 @@ export class V86PciBus implements PciBus {
   readonly #interrupts: V86Interrupts;
   readonly #repair: () => void;
   readonly #original: Accesses;
+  /** Puts v86's own reads of CONFIG_DATA back. */
+  readonly #leaveData: () => void;
   /** By device number; only function 0, as v86 has it. */
   readonly #functions = new Map<number, { function: ConfiguredFunction; line: RoutedLine | null }>();
 
-  /** `repair`: to be called when v86 has moved a window of its own. */
-  constructor(pci: V86Pci, spaces: PciSpaces, interrupts: V86Interrupts, repair: () => void) {
+  /** `ports` are v86's. `repair`: to be called when v86 has moved a window of its own. */
+  constructor(
+    pci: V86Pci,
+    ports: readonly V86Port[],
+    spaces: PciSpaces,
+    interrupts: V86Interrupts,
+    repair: () => void,
+  ) {
     this.#pci = pci;
     this.#spaces = spaces;
     this.#interrupts = interrupts;
@@ -37,6 +48,10 @@ export class V86PciBus implements PciBus {
     pci.pci_write8 = (address, value) => this.#write(address, 1, value, pci_write8);
     pci.pci_write16 = (address, value) => this.#write(address, 2, value, pci_write16);
     pci.pci_write32 = (address, value) => this.#write(address, 4, value, pci_write32);
+    const leaving = [0, 1, 2, 3].map((byte) => this.#takeData(ports[DATA + byte], byte));
+    this.#leaveData = () => {
+      for (const leave of leaving) leave();
+    };
   }
 
   attach(options: PciFunctionOptions): PciFunction {
@@ -81,6 +96,7 @@ export class V86PciBus implements PciBus {
 
   detach(): void {
     Object.assign(this.#pci, this.#original);
+    this.#leaveData();
   }
 
   #isFree(slot: number): boolean {
@@ -92,15 +108,30 @@ export class V86PciBus implements PciBus {
     return (bdf & 0xff07) === 0 ? this.#functions.get(bdf >>> 3)?.function : undefined;
   }
 
+  /** The function that CONFIG_ADDRESS names, if it is one of ours. */
+  get #selected(): ConfiguredFunction | undefined {
+    const { pci_addr } = this.#pci;
+    return this.#at((pci_addr[2] << 8) | pci_addr[1]);
+  }
+
+  /** v86 reads a register when it is selected. Of ours none is read by that: a read may have effects, and a width. */
   #query(): void {
-    const { pci_addr, pci_response32, pci_status32 } = this.#pci;
-    const found = this.#at((pci_addr[2] << 8) | pci_addr[1]);
-    if (!found) {
-      this.#original.pci_query.call(this.#pci);
-      return;
-    }
-    pci_status32[0] = 0x80000000 | 0;
-    pci_response32[0] = found.read(pci_addr[0] & 0xfc, 4) | 0;
+    const { pci_status32 } = this.#pci;
+    if (this.#selected) pci_status32[0] = 0x80000000 | 0;
+    else this.#original.pci_query.call(this.#pci);
+  }
+
+  /** Has reads of one of CONFIG_DATA's ports answered by the function that is selected. Returns what undoes it. */
+  #takeData(entry: V86Port, byte: number): () => void {
+    const { read8, read16, read32 } = entry;
+    const read = (width: Width, original: (port: number) => number) => (port: number) => {
+      const found = this.#selected;
+      if (!found) return original.call(this.#pci, port);
+      // v86 wants a signed number, no wider than it has asked for.
+      return found.read((this.#pci.pci_addr[0] & 0xfc) + byte, width) & (2 ** (8 * width) - 1);
+    };
+    Object.assign(entry, { read8: read(1, read8), read16: read(2, read16), read32: read(4, read32) });
+    return () => Object.assign(entry, { read8, read16, read32 });
   }
 
   #write(address: number, width: Width, value: number, original: (address: number, value: number) => void): void {

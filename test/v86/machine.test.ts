@@ -103,6 +103,34 @@ test("a window moves with its BAR, and v86's own windows do not take it along", 
   expect(it.in(0xd007)).toBe(0xff);
 });
 
+test("configuration registers of ours are read when the guest reads them, in its width, and not by being selected", async () => {
+  const it = await rig();
+  const seen: string[] = [];
+  const live = {
+    readConfig(_: Uint8Array, offset: number, width: number) {
+      seen.push(`${width} at ${offset}`);
+      return 0x80000001;
+    },
+    writeConfig() {},
+  };
+  const made = it.machine.pci.attach({
+    ...{ vendor: 0x1af4, device: 0x1042, classCode: 0x010000, bars: [] },
+    capabilities: [{ bytes: Uint8Array.of(9, 0, 8, 0, 0, 0, 0, 0), live: { from: 4, device: live } }],
+  });
+  const io = it.cpu.io as unknown as Record<"port_read8" | "port_read16" | "port_read32", (port: number) => number> & {
+    port_write32(port: number, value: number): void;
+  };
+  io.port_write32(0xcf8, 0x80000000 | (made.slot << 11) | 0x44);
+  expect([io.port_read32(0xcf8) >>> 0, seen]).toEqual([0x80000000, []]);
+  expect(io.port_read32(0xcfc) >>> 0).toBe(0x80000001);
+  expect([io.port_read16(0xcfe), io.port_read8(0xcff)]).toEqual([1, 1]);
+  expect(seen).toEqual(["4 at 0", "2 at 2", "1 at 3"]);
+  // v86's own are v86's own, and all are once ours are gone.
+  expect(config(it, 1, 0)).toBe(0x70008086);
+  made.detach();
+  expect(config(it, made.slot, 0)).toBe(0xffffffff);
+});
+
 test("a memory window has its own widths, and leaves the rest of v86's block alone", async () => {
   const it = await rig();
   const seen: string[] = [];

@@ -71,6 +71,13 @@ export {
 export { type CheckOptions, checkImage, type ImageCheck, type ImageRepair, repairImage } from "./host/image/check.ts";
 export { type CommitOptions, type CommitReport, commitDisk } from "./host/image/commit.ts";
 export { type CompareOptions, type CompareReport, compareDisks } from "./host/image/compare.ts";
+export {
+  compressPool,
+  type PackAnswer,
+  type PackOrder,
+  type PackWorker,
+  serveCompression,
+} from "./host/image/compress-pool.ts";
 export { type CopyOptions, type CopyReport, copyDisk } from "./host/image/copy.ts";
 export { type CreateImageOptions, createImage } from "./host/image/create.ts";
 export { discardChanges } from "./host/image/discard.ts";
@@ -84,6 +91,7 @@ export { fillDisk, type ResizeOptions, resizeDisk } from "./host/image/resize.ts
 export { salvage } from "./host/image/salvage.ts";
 export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./host/image/snapshot.ts";
 export type { TaskOptions } from "./host/image/task.ts";
+export { webCompressor } from "./host/image/web-compressor.ts";
 export { type CueOptions, openCue } from "./host/media/cue/open.ts";
 export type { Disc } from "./host/media/disc.ts";
 export { type CdOptions, cdFromBlock } from "./host/media/image.ts";

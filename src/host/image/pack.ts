@@ -9,6 +9,7 @@ import { mapDisk } from "./map.ts";
 import { Requests } from "./request.ts";
 import { storedZlib } from "./stored.ts";
 import { Pace, type TaskOptions } from "./task.ts";
+import { webCompressor } from "./web-compressor.ts";
 import { engineOf } from "./whole.ts";
 
 /** Compresses one unit, as `packing` says. Several are under way together. `close` gives back what it holds, if anything. */
@@ -18,7 +19,8 @@ export interface Compress {
 }
 
 export interface PackOptions extends TaskOptions {
-  compress: Compress;
+  /** Default: `webCompressor`. */
+  compress?: Compress;
   /** Bytes of the target that the source begins at, whole units of the target's packing. */
   to?: number;
   /** The target reads as zeros: zeros need not be written. */
@@ -61,6 +63,7 @@ export async function packDisk(source: Disk, target: Disk, options: PackOptions)
   const { to = 0, fresh = false, skip = () => false } = options;
   const packing = packingOf(target);
   const { unit } = packing;
+  const { compress = webCompressor(packing) } = options;
   if (to % unit !== 0 || to + source.size > target.size) {
     const context = { offset: to, length: source.size };
     throw new ParavaneError("OUT_OF_RANGE", `${source.size} bytes at ${to} do not fit the target`, context);
@@ -81,7 +84,7 @@ export async function packDisk(source: Disk, target: Disk, options: PackOptions)
       if (wait) await wait;
       if (flying.length >= GROUPS) await next();
       const buffers = spare.pop() ?? new ScanBuffers(GROUP, unit);
-      const group = packGroup(source, target, offsets, buffers, packing, options);
+      const group = packGroup(source, target, offsets, buffers, packing, { ...options, compress });
       // Whoever awaits it later sees the failure.
       group.catch(() => {});
       flying.push(group);
@@ -119,7 +122,7 @@ async function packGroup(
   offsets: number[],
   buffers: ScanBuffers,
   packing: Packing,
-  { compress, to = 0, fresh = false }: PackOptions,
+  { compress, to = 0, fresh = false }: PackOptions & { compress: Compress },
 ): Promise<Group> {
   const { unit } = packing;
   const { memory } = buffers;

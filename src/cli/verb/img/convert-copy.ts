@@ -54,7 +54,12 @@ export async function copyAll(sources: readonly Source[], target: Disk, options:
           `compressed sources can only follow one whose size is a multiple of ${packing.unit} bytes`,
         );
       }
-      await packDisk(disk, target, { ...task(0), compress: await compressor(packing), to, fresh, skip });
+      const compress = await compressor(packing);
+      try {
+        await packDisk(disk, target, { ...task(0), compress, to, fresh, skip });
+      } finally {
+        compress.close?.();
+      }
     } else if (base === undefined)
       await copyDisk(disk, target, { ...task(0), to, fresh, sparse, ...(rate !== undefined && { rate }) });
     else {

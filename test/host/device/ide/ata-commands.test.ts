@@ -250,7 +250,7 @@ describe("host protected area", () => {
     expect(ide.command(0x37, { lba: 2 ** 30, ext: true })).toBe(IDLE);
     expect(parseIdentify(ide.identify()).sectors).toBe(2 ** 30 + 1);
     ide.command(0xf8);
-    expect(ide.lba28).toBe(2 ** 28 - 1);
+    expect(ide.lba28).toBe(2 ** 28 - 2);
     ide.command(0x27, { device: 0xa0 });
     expect(ide.ended).toEqual(ABORTED);
   });

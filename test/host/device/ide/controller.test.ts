@@ -322,9 +322,20 @@ describe("settings", () => {
     const sectors = ide.block.size / 512;
     ide.write(AtaRegister.Device, 0xe0);
     ide.write(AtaRegister.Command, AtaCommand.ReadNativeMax);
-    expect(ide.lba28).toBe(2 ** 28 - 1);
+    // §6.20: 268,435,454, the last address of a capacity that words 60 and 61 can tell.
+    expect(ide.lba28).toBe(2 ** 28 - 2);
     ide.write(AtaRegister.Command, AtaCommand.ReadNativeMaxExt);
     expect(ide.lba48).toBe(sectors - 1);
+    for (const [size, last] of [
+      [2 ** 28 - 1, 2 ** 28 - 2],
+      [2 ** 28, 2 ** 28 - 1],
+      [2 ** 28 + 1, 2 ** 28 - 2],
+    ]) {
+      const other = new IdeBench([[new SparseBlock(size * 512)]]);
+      other.write(AtaRegister.Device, 0xe0);
+      other.write(AtaRegister.Command, AtaCommand.ReadNativeMax);
+      expect([size, other.lba28]).toEqual([size, last]);
+    }
     const empty = new IdeBench([[new SparseBlock(0)]]);
     empty.write(AtaRegister.Command, AtaCommand.ReadNativeMax);
     expect(empty.status).toBe(FAILED);

@@ -11,8 +11,11 @@ import { CommandBits, DriveField } from "../../../../../assembly/spec/ide.ts";
 import type { DevicePort } from "../port.ts";
 import { type AtaDisk, offers, takeBlock, type Verdict } from "./command.ts";
 
-/** Sectors that 28 bits can name, all but the last. */
-const LIMIT28 = 2 ** 28 - 1;
+/** The last address that 28 bits name. */
+const LAST28 = 2 ** 28 - 1;
+
+/** §6.20: a drive with more says one less, so that its capacity fits words 60 and 61. */
+const last28 = (last: number) => (last > LAST28 ? LAST28 - 1 : last);
 
 /** §8.32, §8.33: the last address, in the form the Device register asks for. */
 export function readNativeMax(disk: AtaDisk): Verdict {
@@ -28,7 +31,7 @@ export function readNativeMax(disk: AtaDisk): Verdict {
     port.setRegister(AtaRegister.LbaMid, cylinder);
     port.setRegister(AtaRegister.LbaHigh, cylinder >>> 8);
     putHead(port, port.get(DriveField.Heads) - 1);
-  } else putAddress(port, ext ? sectors - 1 : Math.min(sectors - 1, LIMIT28), ext);
+  } else putAddress(port, ext ? sectors - 1 : last28(sectors - 1), ext);
   state.nativeMaxRead = true;
   return true;
 }

@@ -4,10 +4,10 @@
 //   descriptor ┌──────────────────────┬─────────────┬──────────────┐
 //              │ 0  physical address  │ 4  count    │ 7  bit 7 EOT │
 //              └──────────────────────┴─────────────┴──────────────┘
-import { guestRange, pushRequest, pushSegment, tableReset } from "../memory";
+import { guestRange, pushRequest, pushSegment, segmentAt, tableReset } from "../memory";
 import { AtaError, BmStatus, Prd } from "../spec/ata";
 import { IdeField, IdeOp, PrdOutcome } from "../spec/ide";
-import { BlockOp, BlockStatus } from "../spec/request";
+import { BlockOp, BlockStatus, SegmentField, TableField } from "../spec/request";
 import { get, put, selected } from "./context";
 import { advance, endDma, fail, inRange } from "./transfer";
 
@@ -40,6 +40,14 @@ export function walk(ctx: usize, table: usize, need: u32): u32 {
   return left === 0 ? PrdOutcome.Exact : PrdOutcome.Short;
 }
 
+/** Bytes of the segments in the table. */
+function room(table: usize): u32 {
+  let bytes: u32 = 0;
+  const count = load<u32>(table, TableField.SegmentCount);
+  for (let i: u32 = 0; i < count; i++) bytes += load<u32>(segmentAt(table, i), SegmentField.Length);
+  return bytes;
+}
+
 /**
  * Prepares the DMA that Event asked for: 1 with its one request in the table, or 0 when the command has already ended.
  * `master` is 0 when the PCI function may not reach memory. Sets IdeField.Event.
@@ -47,15 +55,20 @@ export function walk(ctx: usize, table: usize, need: u32): u32 {
 export function idePrd(ctx: usize, master: u32): u32 {
   const drive = selected(ctx);
   const table = get(ctx + IdeField.Table) as usize;
-  const need = get(ctx + IdeField.Moving) * get(ctx + IdeField.Unit);
+  let need = get(ctx + IdeField.Moving) * get(ctx + IdeField.Unit);
   const write = get(ctx + IdeField.Op) === IdeOp.Write;
   put(ctx + IdeField.Event, 0);
   tableReset(table);
   let outcome: u32 = master !== 0 ? walk(ctx, table, need) : PrdOutcome.NoBusMaster;
   put(ctx + IdeField.Outcome, outcome);
   if (outcome === PrdOutcome.Short) {
-    endDma(ctx, drive);
-    return 0;
+    if (get(ctx + IdeField.Op) !== IdeOp.Packet) {
+      // As QEMU's disks: nothing moves, and the command ends unheard.
+      endDma(ctx, drive);
+      return 0;
+    }
+    // What there is room for moves, and the drive waits for more (see transfer.ts, IdeAnswer.Dma).
+    need = room(table);
   }
   if (!inRange(ctx, drive)) return 0;
   if (outcome === PrdOutcome.BadAddress || (outcome === PrdOutcome.NoBusMaster && write)) {

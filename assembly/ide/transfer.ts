@@ -269,6 +269,9 @@ function carryOn(ctx: usize, drive: usize, answer: u32): void {
     return;
   }
   if (kind === IdeAnswer.Dma) {
+    // BMIDE §3.1: a table that ends before the data stops the bus master. It does not stop the drive, which has DRQ set
+    // until all has moved (§9.8), and goes on with the next table.
+    if (get(ctx + IdeField.Phase) === IdePhase.Dma) clearActive(ctx);
     put(ctx + IdeField.Unit, 1);
     put(ctx + IdeField.Remaining, value);
     setPhase(ctx, IdePhase.Dma);

@@ -34,7 +34,7 @@ interface Transfer {
   limit: number;
 }
 
-/** The ATA side of a packet device (ATA/ATAPI-6 §9.8, §9.10; SFF-8020i §5): PACKET and its data, and the few others. */
+/** The ATA side of a packet device (ATA/ATAPI-6 §8.23, §9.8; SFF-8020i §5): PACKET and its data, and the few others. */
 export class PacketDrive implements IdeDevice {
   readonly kind = DriveKind.Packet;
   readonly device: PacketDevice;
@@ -107,16 +107,9 @@ export class PacketDrive implements IdeDevice {
     this.device.close?.();
   }
 
-  /**
-   * §9.10: the packet itself comes by PIO, without an interrupt. One to be overlapped is refused: no device here releases the
-   * bus, as word 49 of IDENTIFY PACKET DEVICE says, and a host that asked for it would wait for that.
-   */
+  /** §9.8: the packet itself comes by PIO, without an interrupt; §8.23: nothing ends the command before its last byte. */
   #awaitPacket(): void {
     this.#transfer = null;
-    if (this.#port.register(AtaRegister.Features) & OVERLAP) {
-      this.#port.fail(AtaError.Abort);
-      return;
-    }
     this.#port.setRegister(AtaRegister.Count, AtaReason.Command);
     this.#port.dataOut(IdeLimit.PacketBytes, true);
   }
@@ -139,7 +132,13 @@ export class PacketDrive implements IdeDevice {
 
   *#begin(): Flow {
     const port = this.#port;
-    const dma = (port.register(AtaRegister.Features) & 1) !== 0;
+    const features = port.register(AtaRegister.Features);
+    // No device here releases the bus, as word 49 of IDENTIFY PACKET DEVICE says, and a host that asked for it would wait.
+    if (features & OVERLAP) {
+      port.fail(AtaError.Abort);
+      return;
+    }
+    const dma = (features & 1) !== 0;
     const resets = this.#resets;
     const answer = yield* wait(this.device.begin(port.buffer.slice(0, IdeLimit.PacketBytes), dma));
     if (resets !== this.#resets) port.done();
@@ -206,12 +205,14 @@ export class PacketDrive implements IdeDevice {
       return;
     }
     const { memory, segments } = request;
-    if (transfer.direction === "in") this.#port.touch(request);
+    const { at, direction } = transfer;
+    const next = at + segments.total;
+    if (direction === "in") this.#port.touch(request);
     const error =
-      transfer.direction === "in"
-        ? yield* this.#read(0, segments)
-        : yield* wait(this.device.write(0, memory, segments));
+      direction === "in" ? yield* this.#read(at, segments) : yield* wait(this.device.write(at, memory, segments));
+    transfer.at = next;
     if (error !== 0) this.#port.fail(error);
+    else if (next < transfer.length) this.#port.dma(transfer.length - next);
     else yield* this.#end();
   }
 

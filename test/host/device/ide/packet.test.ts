@@ -153,6 +153,33 @@ test.each(["START first", "PACKET first"])("DMA, %s", (order) => {
   expect(ide.cpu.ram.bytes(BUFFER, 6000)).toEqual(ide.device.bytes.slice(0, 6000));
 });
 
+test("a PRD table shorter than the data stops the bus master, not the drive: its data goes on with the next table", () => {
+  const ide = bench();
+  const go = (bytes: number) => {
+    ide.write(AtaRegister.BmCommand, 0);
+    ide.prds(TABLE, [[BUFFER, Prd.EndOfTable | bytes]]);
+    ide.write(AtaRegister.BmTable, TABLE, 4);
+    ide.write(AtaRegister.BmCommand, BmCommand.Start | BmCommand.ToMemory);
+    return [ide.read(AtaRegister.BmStatus), ide.irq, ide.altStatus];
+  };
+  packet(ide, [1, 6000 & 0xff, 6000 >> 8], 0, true);
+  // BMIDE §3.1: neither Active nor Interrupt. ATA/ATAPI-6 §9.8: DRQ until all has moved.
+  expect(go(2000)).toEqual([0, false, IDLE | AtaStatus.DataRequest]);
+  expect(ide.cpu.ram.bytes(BUFFER, 2002)).toEqual(Uint8Array.of(...ide.device.bytes.slice(0, 2000), 0, 0));
+  // It listens to nothing but DEVICE RESET meanwhile.
+  ide.write(AtaRegister.Command, 0xa1);
+  expect(ide.altStatus).toBe(IDLE | AtaStatus.DataRequest);
+  expect(go(1000)).toEqual([0, false, IDLE | AtaStatus.DataRequest]);
+  expect(go(3000)).toEqual([BmStatus.Interrupt, true, IDLE]);
+  expect(ide.cpu.ram.bytes(BUFFER, 3000)).toEqual(ide.device.bytes.slice(3000, 6000));
+  expect(reason(ide)).toBe(3);
+  packet(ide, [2, 100], 0, true);
+  expect(go(60)).toEqual([BmStatus.Interrupt, false, IDLE | AtaStatus.DataRequest]);
+  expect(ide.device.taken.length).toBe(60);
+  ide.write(AtaRegister.Command, 0x08);
+  expect([ide.altStatus, go(40), ide.device.taken.length]).toEqual([0, [BmStatus.Interrupt | 1, false, 0], 60]);
+});
+
 test("a check condition in the middle of the data ends it, by PIO and by DMA", () => {
   const ide = bench();
   packet(ide, [1, 0xff, 0xff], 40000);

@@ -17,13 +17,13 @@ export function fillIdentity(words: Uint16Array, identity: CdIdentity): void {
   // PIO 3 and 4; cycle times, and times to release the bus and to service (words 71, 72), in nanoseconds.
   words[AtaIdentify.PioModes] = 0x03;
   words.fill(120, AtaIdentify.MinimumDmaCycle, AtaIdentify.MinimumPioCycleFlow + 1);
-  // ATA/ATAPI-4 to -6; T13 1153D revision 17.
+  // ATA/ATAPI-4 to -6; ANSI NCITS 340-2000, which is -5.
   words[AtaIdentify.MajorVersion] = 0x0070;
   words[AtaIdentify.MinorVersion] = 0x0016;
-  // NOP, DEVICE RESET, PACKET.
-  words[AtaIdentify.Supported82] = 0x4210;
+  // NOP, DEVICE RESET, PACKET, and Power Management, which is mandatory.
+  words[AtaIdentify.Supported82] = 0x4218;
   words[AtaIdentify.Supported83] = 0x4000;
   words[AtaIdentify.Supported84] = 0x4000;
-  words[AtaIdentify.Enabled85] = 0x4210;
+  words[AtaIdentify.Enabled85] = 0x4218;
   words[AtaIdentify.Enabled87] = 0x4000;
 }

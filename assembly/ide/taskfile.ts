@@ -132,7 +132,7 @@ function writeRegister(ctx: usize, reg: u32, value: u32): void {
     put(ctx + IdeField.Control, control);
     setInterrupt(ctx, drive, 0);
   }
-  // §9.1: while BSY or DRQ is set nothing but Device Control and two commands is looked at.
+  // §7: while BSY or DRQ is set nothing but Device Control and two commands is looked at.
   const busy = (get(drive + DriveField.Status) & (AtaStatus.Busy | AtaStatus.DataRequest)) !== 0;
   if (busy || get(ctx + IdeField.Phase) !== IdePhase.Idle) {
     if (reg === AtaRegister.Command) interrupted(ctx, drive, value);

@@ -35,7 +35,7 @@ export const enum AtaPort {
   SecondaryInterrupt = 15,
 }
 
-/** §7.14. */
+/** §7.15. */
 export const enum AtaStatus {
   Error = 0x01,
   DataRequest = 0x08,
@@ -69,7 +69,7 @@ export const enum AtaControl {
   HighOrder = 0x80,
 }
 
-/** §7.10. */
+/** §7.7. */
 export const enum AtaDevice {
   Head = 0x0f,
   Second = 0x10,

@@ -29,8 +29,48 @@ function given(program: Program, step: number, ours: readonly Trace[], register:
   return lastWrite(program, Math.max(0, at), register) ?? 0;
 }
 
+/** The allocation length of commands that have one. */
+function allocationOf(packet: readonly number[]): number | undefined {
+  switch (packet[0]) {
+    case PacketOp.RequestSense:
+    case PacketOp.Inquiry:
+      return packet[4];
+    case PacketOp.ReadToc:
+    case PacketOp.GetConfiguration:
+    case PacketOp.GetEventStatus:
+    case PacketOp.ReadDiscInformation:
+    case PacketOp.ModeSense10:
+      return (packet[7] << 8) | packet[8];
+    case PacketOp.MechanismStatus:
+    case PacketOp.ReadDiscStructure:
+      return (packet[8] << 8) | packet[9];
+    default:
+      return undefined;
+  }
+}
+
 const byDma = ({ program, step, ours }: Found) =>
   packetOf(program, step, ours) !== undefined && (given(program, step, ours, AtaRegister.Features) & 1) !== 0;
+
+/**
+ * Has a PRD table of the packet command under way ended before the data, so that the bus master has stopped, and the drive
+ * waits?
+ */
+function starved({ program, step, ours }: Found): boolean {
+  if (ours[step - 1]?.registers[At.Status] !== 0x58) return false;
+  for (let i = lastAccepted(program, step, ours); i < step; i++) {
+    const [status, bmStatus] = [ours[i].registers[At.Status], ours[i].registers[At.BmStatus]];
+    const each = program[i];
+    const was = i > 0 && (ours[i - 1].registers[At.BmStatus] & 1) !== 0;
+    const writesCommand = each.do === "out" && writes(each, AtaRegister.BmCommand);
+    const started = writesCommand ? (each.value & 1) !== 0 : was;
+    if (started && status === 0x58 && (bmStatus & 1) === 0) return true;
+  }
+  return false;
+}
+
+/** Which of the step's values differs; below zero: none does. */
+const valueIn = (what: string) => (what.startsWith("value ") ? Number(what.slice(6)) : -1);
 
 /** Does a READ CD name a sector type, error fields, sub-channels, or what is reserved? */
 const isUnusual = (packet: readonly number[]) => (packet[1] & 0x1f) !== 0 || (packet[9] & 7) !== 0 || packet[10] !== 0;
@@ -42,7 +82,7 @@ export const CD_KNOWN: readonly Known[] = [
   {
     name: "power commands of a CD drive",
     verdict:
-      "the Power Management feature set is mandatory, for packet devices too (§6.9); QEMU's CD drives abort them",
+      "§8.16, word 82 bit 3: the Power Management feature set is mandatory, for packet devices too; QEMU's CD drives abort them",
     applies: (found, { step, ours, theirs }) =>
       ofCd(found) &&
       step.do === "out" &&
@@ -53,7 +93,7 @@ export const CD_KNOWN: readonly Known[] = [
   },
   {
     name: "diagnostic code after DEVICE RESET",
-    verdict: "§8.10, §9.12: the Error register holds the diagnostic code, 01h; QEMU's is 0",
+    verdict: "§8.9, §9.12: the Error register holds the diagnostic code, 01h; QEMU's is 0",
     applies: ({ what }, { step, ours, theirs }) =>
       what === "Error" &&
       step.do === "out" &&
@@ -62,16 +102,26 @@ export const CD_KNOWN: readonly Known[] = [
       theirs.registers[At.Error] === 0,
   },
   {
-    name: "PRD table shorter than a packet's data",
+    name: "the rest of a packet's data, by another PRD table",
     verdict:
-      "BMIDE §3.1: Active clear and no interrupt; the command ends, as a disk's, where QEMU's packet goes on asking",
+      "§9.8: DRQ is set until all data have moved, so they go on when the bus master is started anew; QEMU has forgotten them",
+    applies: (found, { step }) =>
+      byDma(found) &&
+      step.do === "out" &&
+      writes(step, AtaRegister.BmCommand) &&
+      (step.value & 1) !== 0 &&
+      starved(found),
+  },
+  {
+    name: "packet by DMA without data",
+    verdict: "§9.8: a command without data ends with its packet; QEMU waits for the bus master to move nothing",
     apart: true,
     applies: (found, { ours, theirs }) =>
-      (found.what === "AltStatus" || found.what === "BmStatus") &&
       byDma(found) &&
+      found.what === "AltStatus" &&
+      allocationOf(packetOf(found.program, found.step, found.ours) ?? []) === 0 &&
       ours.registers[At.Status] === 0x50 &&
-      (theirs.registers[At.Status] & 0x58) === 0x58 &&
-      (ours.registers[At.BmStatus] & 1) === 0,
+      theirs.registers[At.Status] === 0x58,
   },
   {
     name: "PRD table longer than a packet's data",
@@ -84,7 +134,8 @@ export const CD_KNOWN: readonly Known[] = [
   },
   {
     name: "length of MODE SENSE, GET CONFIGURATION and INQUIRY pages",
-    verdict: "page 01h has 12 bytes since MMC-2; more features than QEMU's one (MMC-6 §5), and more pages (SPC-3 §7.6)",
+    verdict:
+      "page 01h has 12 bytes since MMC-2; more features than QEMU's one (MMC-6 §5), and more VPD pages (SPC-3 §7.6)",
     apart: true,
     applies({ program, step, ours: traces, what }) {
       const packet = packetOf(program, step, traces);
@@ -99,7 +150,8 @@ export const CD_KNOWN: readonly Known[] = [
   },
   {
     name: "MODE SENSE of changeable and default values",
-    verdict: "SPC-3 §6.10: every page has them; QEMU refuses",
+    verdict:
+      "SPC-3 §6.9.3, §6.9.4: default values are never refused, changeable ones only by who has none; QEMU refuses both",
     applies({ program, step, ours: traces, what }, { theirs }) {
       const packet = packetOf(program, step, traces);
       if (packet?.[0] !== PacketOp.ModeSense10 || what !== "AltStatus") return false;
@@ -108,7 +160,7 @@ export const CD_KNOWN: readonly Known[] = [
   },
   {
     name: "READ TOC of sessions that are not there",
-    verdict: "MMC-6, format 2: sessions from that number on, of which there are none; QEMU heeds no number",
+    verdict: "MMC-6, READ TOC/PMA/ATIP: sessions from that number on, of which there are none; QEMU heeds no number",
     apart: true,
     applies({ program, step, ours: traces }) {
       const packet = packetOf(program, step, traces);
@@ -118,7 +170,7 @@ export const CD_KNOWN: readonly Known[] = [
   {
     name: "byte count limit of zero",
     verdict:
-      "§8.23: ABRT of a command with data, whose end has the interrupt reason of any; QEMU leaves it as it was, looks at the limit first, and without data, too",
+      "§8.23, and §8.16, word 125: ABRT of a command with data, whose end has the interrupt reason of any; QEMU leaves it as it was, looks at the limit first, and without data, too",
     applies: ({ program, step, ours: traces, what }, { ours, theirs }) =>
       (what === "Count" || what === "Error" || (what === "AltStatus" && (ours.registers[At.Status] & 9) === 0)) &&
       packetOf(program, step, traces) !== undefined &&
@@ -161,11 +213,17 @@ export const CD_KNOWN: readonly Known[] = [
   {
     name: "last byte of an odd count",
     verdict:
-      "§8.23: an odd count ends with a pad byte; QEMU's 16-bit port never gives the last byte, and goes on asking",
+      "§8.23: a count may be odd at the end of the data, and the port moves words; QEMU's never gives the last byte, and goes on asking",
     apart: true,
-    applies({ program, step: at, ours: traces }, { step }) {
+    applies({ program, step: at, what, ours: traces }, { step, ours, theirs }) {
       if (at === 0 || packetOf(program, at, traces) === undefined) return false;
-      return ["block", "drain"].includes(step.do) && (traces[at - 1].registers[At.LbaMid] & 1) === 1;
+      const before = traces[at - 1].registers;
+      const odd = (before[At.Status] & 0x08) !== 0 && (before[At.LbaMid] & 1) === 1;
+      if (!odd || (step.do !== "block" && step.do !== "drain")) return false;
+      // All that the port has left is that byte, and it is the first that QEMU's has not.
+      const value = valueIn(what);
+      if (value >= 0) return theirs.values[value] === 0 && ours.values[value] <= 0xff;
+      return what === "AltStatus" && ours.registers[At.Status] === 0x50 && theirs.registers[At.Status] === 0x58;
     },
   },
   {
@@ -182,18 +240,21 @@ export const CD_KNOWN: readonly Known[] = [
     name: "events of the tray",
     verdict:
       "MMC-6, GET EVENT STATUS NOTIFICATION: media removal and new media when the tray moves; QEMU tells of a user's exchange only",
-    applies({ program, step, ours: traces, what }) {
-      if (!what.startsWith("value") || packetOf(program, step, traces)?.[0] !== PacketOp.GetEventStatus) return false;
+    applies({ program, step, ours: traces, what }, { ours, theirs }) {
+      const value = valueIn(what);
+      if (value < 0 || packetOf(program, step, traces)?.[0] !== PacketOp.GetEventStatus) return false;
+      // The code alone: the byte behind it, what the drive holds, is the same.
+      if ((ours.values[value] ^ theirs.values[value]) > 0x0f) return false;
       return program.slice(0, step).some((one) => one.do === "packet" && one.bytes[0] === PacketOp.StartStopUnit);
     },
   },
   {
     name: "READ TOC, format in byte 2",
-    verdict: "MMC-6: bits 0 to 3 of byte 2; QEMU reads the two bits of byte 9 that SFF-8020i had",
+    verdict: "MMC-6, READ TOC/PMA/ATIP: bits 0 to 3 of byte 2; QEMU reads the two bits of byte 9 that SFF-8020i has",
     apart: true,
     applies({ program, step, ours: traces }) {
       const packet = packetOf(program, step, traces);
-      return packet?.[0] === PacketOp.ReadToc && (packet[2] & 0x0f) !== 0;
+      return packet?.[0] === PacketOp.ReadToc && (packet[2] & 0x0f) !== 0 && (packet[2] & 0x0f) !== packet[9] >> 6;
     },
   },
   {
@@ -206,14 +267,17 @@ export const CD_KNOWN: readonly Known[] = [
     },
   },
   {
-    name: "PACKET that is refused before its packet",
-    verdict: "§8.23: ABRT, with the interrupt reason of a command's end in Count; QEMU leaves Count as it was",
-    applies: ({ what }, { step, ours, theirs }) =>
-      what === "Count" &&
+    name: "PACKET to be overlapped",
+    verdict: "§8.23: no error before the last byte of the packet, and ABRT then; QEMU refuses the command at once",
+    apart: true,
+    applies: (found, { step, ours, theirs }) =>
+      ofCd(found) &&
+      found.what === "AltStatus" &&
       step.do === "out" &&
       writes(step, AtaRegister.Command) &&
       step.value === 0xa0 &&
-      failed(ours, AtaError.Abort) &&
+      (given(found.program, found.step, found.ours, AtaRegister.Features) & 2) !== 0 &&
+      ours.registers[At.Status] === 0x58 &&
       failed(theirs, AtaError.Abort),
   },
 ];

@@ -1,4 +1,4 @@
-import { AtaRegister, AtaStatus } from "../../assembly/spec/ata.ts";
+import { AtaCommand, AtaRegister, AtaStatus } from "../../assembly/spec/ata.ts";
 import type { Program, Step } from "./qtest-program.ts";
 import type { Trace } from "./qtest-trace.ts";
 
@@ -90,6 +90,15 @@ export function dmaBeforeReset(program: Program, step: number): boolean {
   return false;
 }
 
+/** Does step `i` give a command whose data move by DMA, and is it heard? */
+function byDma(program: Program, i: number, ours: readonly Trace[]): boolean {
+  const code = accepted(program, i, ours);
+  if (code === undefined) return false;
+  return (
+    DMA.has(code) || (code === AtaCommand.Packet && ((lastWrite(program, i, AtaRegister.Features) ?? 0) & 1) !== 0)
+  );
+}
+
 /**
  * Since the bus master was started: was its table register written, or has it served another command? BMIDE forbids the
  * first and has the host stop the engine before the second.
@@ -103,9 +112,9 @@ export function pointerMoved({ program, step, what, ours }: Found): boolean {
     const active = i > 0 && (ours[i - 1].registers[At.BmStatus] & 1) !== 0;
     if (!active) moved = false;
     if (each.do !== "out") continue;
-    const code = accepted(program, i, ours);
-    if (code !== undefined && DMA.has(code)) commands++;
-    if (active && (each.register >= 20 || (code !== undefined && DMA.has(code) && commands > 1))) moved = true;
+    const dma = byDma(program, i, ours);
+    if (dma) commands++;
+    if (active && (each.register >= 20 || (dma && commands > 1))) moved = true;
     ever ||= moved;
   }
   // What was written by then is found later.
@@ -209,5 +218,17 @@ export const MULTIPLE: ReadonlySet<number> = new Set([0x29, 0x39, 0xc4, 0xc5]);
 export const SIGNATURE: ReadonlySet<string> = new Set(["AltStatus", "Error", "Count", "LbaLow", "LbaMid", "LbaHigh"]);
 
 export const EXT: ReadonlySet<number> = new Set([0x24, 0x25, 0x27, 0x29, 0x34, 0x35, 0x39, 0x42]);
+
+/** Those of them that show in the task file what has moved. */
+export const MOVES_EXT: ReadonlySet<number> = new Set([0x24, 0x25, 0x29, 0x34, 0x35, 0x39]);
+
+/** What a register held before its last write up to `step` that was heard: its other byte, which HOB shows. */
+export function writtenBefore(program: Program, step: number, register: number, ours: readonly Trace[]): number {
+  const heard = program
+    .slice(0, step + 1)
+    .filter((each, i) => writes(each, register) && (i === 0 || (ours[i - 1].registers[At.Status] & 0x88) === 0));
+  const before = heard.at(-2);
+  return before?.do === "out" ? before.value & 0xff : 0;
+}
 
 export const writes = (step: Step, register: number) => step.do === "out" && step.register === register;

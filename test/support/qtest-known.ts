@@ -1,4 +1,4 @@
-import { AtaError, AtaRegister } from "../../assembly/spec/ata.ts";
+import { AtaError, AtaRegister, AtaStatus } from "../../assembly/spec/ata.ts";
 import { CD_KNOWN } from "./qtest-cd-known.ts";
 import {
   At,
@@ -12,6 +12,7 @@ import {
   type Known,
   lastCommand,
   lastWrite,
+  MOVES_EXT,
   MULTIPLE,
   multipleKept,
   oddBlock,
@@ -26,12 +27,14 @@ import {
   stray,
   THEIRS,
   writes,
+  writtenBefore,
 } from "./qtest-history.ts";
 
 export const KNOWN: readonly Known[] = [
   {
     name: "IDNF",
-    verdict: "§7.9.2: an address that is not there is IDNF; QEMU says ABRT whatever the cause",
+    verdict:
+      "§6.2.2: an address that is not there is IDNF or ABRT; ours tells which, QEMU says ABRT whatever the cause",
     apart: true,
     applies: (_found, { ours, theirs }) => failed(ours, AtaError.IdNotFound) && failed(theirs, AtaError.Abort),
   },
@@ -61,23 +64,34 @@ export const KNOWN: readonly Known[] = [
   },
   {
     name: "READ NATIVE MAX of more than 28 bits",
-    verdict: "§8.34: 0FFFFFFFh when the address does not fit; QEMU cuts it off",
+    verdict: "§6.20: 268,435,454 when the last address is beyond 268,435,455; QEMU cuts it off",
     applies: ({ what }, { step, ours }) =>
-      what.startsWith("Lba") && step.do === "out" && step.value === 0xf8 && ours.registers[At.LbaLow] === 0xff,
+      what.startsWith("Lba") &&
+      step.do === "out" &&
+      writes(step, AtaRegister.Command) &&
+      step.value === 0xf8 &&
+      ours.registers[At.LbaLow] === 0xfe &&
+      ours.registers[At.LbaMid] === 0xff &&
+      (ours.registers[At.Device] & 0x4f) === 0x4f,
   },
   {
     name: "READ NATIVE MAX in CHS form",
-    verdict: "§8.34: the last sector of the default translation, as QEMU has it since 8.0; 7.2 converts the last LBA",
-    applies: (_found, { step, ours }) =>
-      step.do === "out" && step.value === 0xf8 && (ours.registers[At.Device] & 0x40) === 0,
+    verdict: "§8.32: the last sector of the default translation, as QEMU has it since 8.0; 7.2 converts the last LBA",
+    applies: ({ what }, { step, ours }) =>
+      (what.startsWith("Lba") || what === "Device") &&
+      step.do === "out" &&
+      writes(step, AtaRegister.Command) &&
+      step.value === 0xf8 &&
+      (ours.registers[At.Device] & 0x40) === 0,
   },
   {
     name: "nIEN set while an interrupt is pending",
     verdict: "§5.2.9: nIEN takes the device off the line; QEMU looks at it only when it raises the line",
-    applies: (_found, { step, ours, theirs }) =>
+    applies: ({ step: at, ours: traces }, { step, ours, theirs }) =>
       step.do === "out" &&
       writes(step, AtaRegister.Control) &&
       (step.value & 2) !== 0 &&
+      traces[at - 1]?.registers[At.Line] === 1 &&
       ours.registers[At.Line] === 0 &&
       theirs.registers[At.Line] === 1,
   },
@@ -123,7 +137,7 @@ export const KNOWN: readonly Known[] = [
   },
   {
     name: "48-bit command with LBA clear",
-    verdict: "§6.2.1: 48-bit addresses exist in LBA form only, so ABRT; QEMU reads CHS",
+    verdict: "§6.20: 48-bit addresses exist in LBA form only, so ABRT; QEMU reads CHS",
     apart: true,
     applies: ({ program, step, ours: traces }, { ours }) =>
       failed(ours, AtaError.Abort) &&
@@ -200,7 +214,7 @@ export const KNOWN: readonly Known[] = [
   {
     name: "SMART READ LOG",
     verdict:
-      "§8.54.7: the length of the log in Count, and a directory at 0; QEMU sends a sector whatever it is asked for",
+      "§8.51, SMART READ LOG: its length in Count, and a directory at 0; QEMU sends a sector whatever it is asked for",
     applies: ({ program, step: at }, { ours, theirs, step }) =>
       step.do === "out" &&
       step.value === 0xb0 &&
@@ -209,13 +223,16 @@ export const KNOWN: readonly Known[] = [
   },
   {
     name: "SMART ATTRIBUTE AUTOSAVE",
-    verdict: "§8.54.2: 00h or F1h in Count; QEMU looks for it in LBA low",
-    applies: ({ program, step: at }, { step }) =>
-      step.do === "out" && step.value === 0xb0 && lastWrite(program, at, AtaRegister.Features) === 0xd2,
+    verdict: "§8.51.2: 00h or F1h in Count; QEMU looks for it in LBA low",
+    applies: ({ program, step: at }, { step, ours, theirs }) =>
+      step.do === "out" &&
+      step.value === 0xb0 &&
+      lastWrite(program, at, AtaRegister.Features) === 0xd2 &&
+      failed(ours, AtaError.Abort) !== failed(theirs, AtaError.Abort),
   },
   {
     name: "CHECK POWER MODE after STANDBY",
-    verdict: "§8.8: 00h when standing by; QEMU says active whatever it was told",
+    verdict: "§8.7: 00h when standing by; QEMU says active whatever it was told",
     applies: ({ program, step: at, what }, { step }) =>
       what === "Count" &&
       step.do === "out" &&
@@ -224,12 +241,18 @@ export const KNOWN: readonly Known[] = [
   },
   {
     name: "HOB of Count while sectors move",
-    verdict: "§8.27: no output there; ours is the high byte of what remains, QEMU's stays as it was written",
-    applies: ({ program, step, what }) => what === "Count" && highOrder(program, step),
+    verdict:
+      "§8.35, §8.63: Count is reserved as an output; ours has what remains in both bytes, QEMU's high one stays as it was written",
+    applies: ({ program, step, what, ours: traces }, { ours, theirs }) =>
+      what === "Count" &&
+      highOrder(program, step) &&
+      MOVES_EXT.has(lastCommand(program, step, traces) as number) &&
+      theirs.registers[At.Count] === writtenBefore(program, step, AtaRegister.Count, traces) &&
+      (theirs.registers[At.Count] === 0 || ours.registers[At.Count] < theirs.registers[At.Count]),
   },
   {
     name: "SMART subcommands that QEMU lacks",
-    verdict: "§8.54.4 and others, implemented; QEMU answers ABRT",
+    verdict: "§8.51, implemented; QEMU answers ABRT",
     applies: ({ program, step: at }, { step, theirs }) =>
       step.do === "out" &&
       step.value === 0xb0 &&
@@ -239,16 +262,26 @@ export const KNOWN: readonly Known[] = [
   {
     name: "DATA SET MANAGEMENT, reserved bits and counts",
     verdict:
-      "ATA8-ACS §7.10: TRIM is bit 0 of Features, whatever the others are, and Count is not 0; QEMU the other way round",
+      "ACS-2, DATA SET MANAGEMENT: TRIM is bit 0 of Features, whatever the others are, and Count is not 0; QEMU the other way round",
     apart: true,
-    applies: (_found, { step, ours, theirs }) =>
-      step.do === "out" && step.value === 0x06 && failed(theirs, AtaError.Abort) !== failed(ours, AtaError.Abort),
+    applies: ({ what }, { step, ours, theirs }) =>
+      what === "AltStatus" &&
+      step.do === "out" &&
+      writes(step, AtaRegister.Command) &&
+      step.value === 0x06 &&
+      (failed(theirs, AtaError.Abort) || failed(ours, AtaError.Abort)),
   },
   {
     name: "INITIALIZE DEVICE PARAMETERS of 0 sectors a track",
     verdict: "ATA-5 §8.16: a translation that is not supported is ABRT; QEMU takes it",
     apart: true,
-    applies: (_found, { step, ours }) => step.do === "out" && step.value === 0x91 && failed(ours, AtaError.Abort),
+    applies: (found, { step, ours }) =>
+      !ofCd(found) &&
+      step.do === "out" &&
+      writes(step, AtaRegister.Command) &&
+      step.value === 0x91 &&
+      ours.registers[At.Count] === 0 &&
+      failed(ours, AtaError.Abort),
   },
   {
     name: "SET FEATURES values that are reserved",
@@ -263,7 +296,11 @@ export const KNOWN: readonly Known[] = [
     name: "SRST held",
     verdict: "§9.2: BSY until the host clears SRST; QEMU's reset is over while it is still set",
     apart: true,
-    applies: ({ program, step }) => ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 4) !== 0,
+    applies: ({ program, step, what }, { ours, theirs, step: each }) =>
+      ((lastWrite(program, step, AtaRegister.Control) ?? 0) & 4) !== 0 &&
+      (what === "AltStatus" || (what.startsWith("value") && each.do === "in")) &&
+      ours.registers[At.Status] === AtaStatus.Busy &&
+      (theirs.registers[At.Status] & AtaStatus.Busy) === 0,
   },
   {
     name: "32 bits where 16 are left",

@@ -33,7 +33,7 @@ export const IDENTIFY: ReadonlyMap<number, string> = new Map([
   [255, "integrity word; QEMU 7.2 has none"],
 ]);
 
-/** The same of SMART READ DATA (ATA/ATAPI-6 §8.54.5), whose bytes 2 to 361 are the vendor's. */
+/** The same of SMART READ DATA (ATA/ATAPI-6 §8.51.5), whose bytes 2 to 361 are the vendor's. */
 export const SMART_DATA: ReadonlyMap<number, string> = new Map([
   ...[1, 7, 13, 15, 19, 21, 25, 27, 31, 33, 37, 40, 41, 43, 44, 45, 46, 49, 50, 51].map((word): [number, string] => [
     word,
@@ -54,7 +54,7 @@ export const SMART_THRESHOLDS: ReadonlyMap<number, string> = new Map([
   [255, "checksum"],
 ]);
 
-/** SMART self-test log (§8.54.7.4): 21 descriptors of 12 words from word 1 on, whose first five words tell of one test. */
+/** SMART self-test log (§8.51, SMART READ LOG): 21 descriptors of 12 words from word 1 on, whose first five words tell of one test. */
 export const SELF_TESTS: ReadonlyMap<number, string> = new Map([
   ...Array.from({ length: 21 * 5 }, (_, i): [number, string] => [
     1 + Math.floor(i / 5) * 12 + (i % 5),

@@ -1,4 +1,4 @@
-// Power modes (ATA/ATAPI-6 §6.7). They cost nothing here and show only in CHECK POWER MODE. SLEEP is a standby from which
+// Power modes (ATA/ATAPI-6 §6.11). They cost nothing here and show only in CHECK POWER MODE. SLEEP is a standby from which
 // any command wakes the drive, as in QEMU and VirtualBox: a guest that forgets the reset must not lose its disk.
 import { AtaCommand, AtaRegister } from "../../../../../assembly/spec/ata.ts";
 import type { Clock } from "../../../../core/machine.ts";

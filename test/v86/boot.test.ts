@@ -16,6 +16,7 @@ import {
 } from "../../src/node.ts";
 import { type GuestKit, guestKit, KIT_TOOLS } from "../guest/kit/kit.ts";
 import { buildDist, paravane } from "../support/dist.ts";
+import { diskTrouble } from "../support/dmesg.ts";
 import { guestTest } from "../support/guest.ts";
 import { found } from "../support/peers.ts";
 import { Guest } from "../support/v86-guest.ts";
@@ -29,10 +30,6 @@ beforeAll(async () => {
   await buildDist();
 }, 300_000);
 afterAll(() => rmSync(folder, { recursive: true }));
-
-/** What libata says when something went wrong, and the kernel when data did. */
-const ABOUT_DISKS = /\] (ata\d|sd |scsi|EXT4|JBD2|blk|Buffer|irq )/;
-const TROUBLE = /exception|reset|failed command|error|timeout|lost|corrupt|nobody cared/i;
 
 /** The file system at that byte is in order, by e2fsck's account. */
 async function checkExt(path: string, offset: number): Promise<void> {
@@ -69,8 +66,7 @@ guestTest(
     const sum = (await guest.run("md5sum < /root/tail")).slice(0, 32);
     await askDrives(guest, device);
     await changeDiscs(guest);
-    const log = (await guest.run("dmesg")).split("\n");
-    expect(log.filter((line) => ABOUT_DISKS.test(line) && TROUBLE.test(line))).toEqual([]);
+    expect(diskTrouble(await guest.run("dmesg"))).toEqual([]);
     await guest.powerOff();
     await guest.stop();
     await root.close();
@@ -221,11 +217,7 @@ guestTest(
         "cmp /boot/initrd /mnt/one && cmp /boot/vmlinuz /mnt/two && rm /mnt/one && fstrim /mnt; umount /mnt",
       );
     }
-    const log = (await guest.run("dmesg")).split("\n");
-    // A SCSI disk says so at its first command.
-    const usual = "Power-on or device reset occurred";
-    const about = /\] (virtio|vd|sd |scsi|vmw|EXT4|JBD2|blk|Buffer|irq )/;
-    expect(log.filter((line) => about.test(line) && TROUBLE.test(line) && !line.endsWith(usual))).toEqual([]);
+    expect(diskTrouble(await guest.run("dmesg"))).toEqual([]);
     await guest.powerOff();
     await guest.stop();
     for (const [disk, name] of [

@@ -24,7 +24,7 @@ const NAMES = ["ide", "virtio", "pvscsi"];
 const DAMAGE = [Op.Write, Op.Read].map((op) => ({ cause: "crc", ops: [op], every: 10, times: 3 }) as const);
 
 guestTest(
-  "a disc of two sessions; a mixed load without an error; damage on the IDE cable, and libata retries and slows down",
+  "a disc of two sessions; a mixed load without an error; damage on the IDE cable, and libata retries, slows down, and ends in PIO",
   async () => {
     const disks: Disk[] = [];
     for (const [i, format] of ["qcow2", "vhd", "vdi"].entries()) disks.push(await loadDisk(folder, format, NAMES[i]));
@@ -69,6 +69,21 @@ guestTest(
     expect(log.match(/ata1.00: failed command: (READ|WRITE) DMA/g)).toHaveLength(6);
     expect(log).toMatch(/ata1.00: limiting speed to UDMA\/25/);
     expect(await guest.run("cat /sys/class/ata_device/dev1.0/xfer_mode")).toBe("XFER_UDMA_1\n");
+
+    // It does not end, so that libata goes on to PIO, which has no CRC.
+    ide.fail({ cause: "crc", ops: [Op.Write], every: 2 });
+    const copy = (to: string) =>
+      guest.run(
+        `cp -r /tmp/tree/folder /ide/${to} && sync && echo 3 > /proc/sys/vm/drop_caches && diff -r /tmp/tree/folder /ide/${to}`,
+        300,
+      );
+    await copy("p1");
+    expect(await guest.run("cat /sys/class/ata_device/dev1.0/xfer_mode; dmesg | grep limiting | tail -n 1")).toMatch(
+      /^XFER_PIO_4\n.*limiting speed to PIO4\n$/,
+    );
+    const failed = ide.failed;
+    await copy("p2");
+    expect(ide.failed).toBe(failed);
 
     await guest.run("umount /ide /virtio /pvscsi /cd");
     await guest.stop();

@@ -124,7 +124,7 @@ class Attachment implements V86Disks {
     }
     tellFirmware(cpu, boot ?? (this.#hasDisk ? ["disk", "cd", "floppy"] : ["cd", "floppy", "disk"]));
     attached.add(cpu);
-    this.#leaveState = joinState(cpu, {
+    this.#leaveState = joinState(this.#emulator, cpu, {
       save: () => ({
         version: 1,
         pci: machine.pci.save(),

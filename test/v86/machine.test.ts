@@ -226,6 +226,23 @@ test("a saved state holds the devices, and goes into another emulator", async ()
   await expect(two.emulator.restore_state(bare)).rejects.toThrow(/saved without these disks/);
 });
 
+test("a restore waits for what is under way at that moment, and the guest with it", async () => {
+  const { block, release } = held(new FakeBlock(1 << 20));
+  const it = await rig({ autostart: true }, [[block]]);
+  const state = await it.emulator.save_state();
+  readFirst(it);
+  let isOver = false;
+  const restoring = it.emulator.restore_state(state).then(() => {
+    isOver = true;
+  });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect([isOver, it.emulator.is_running()]).toEqual([false, false]);
+  await release();
+  await restoring;
+  expect([it.in(AtaPort.PrimaryCommand + 7), it.emulator.is_running()]).toEqual([0x50, true]);
+  await it.emulator.stop();
+});
+
 test("virtio and PVSCSI disks are on the PCI bus, and saved states hold them", async () => {
   const options = async () => ({
     virtio: [await disk(), { block: await disk(), identity: "second" }],

@@ -55,6 +55,14 @@ class Half implements Store {
   close(): void {}
 }
 
+/** A descriptor and its one extent, as one store. */
+export function twoImage(descriptor: Uint8Array, extent: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(FIRST + extent.length);
+  bytes.set(descriptor);
+  bytes.set(extent, FIRST);
+  return bytes;
+}
+
 const second = (store: Store) => () => new Half(store, true);
 
 /** A VMDK of a descriptor and one extent, both in the store. */

@@ -47,6 +47,11 @@ export class JoinedStore implements Store {
     return { name: this.#file(position).name, position: position % this.window };
   }
 
+  /** Where the file ends that has the byte. */
+  endOf(position: number): number {
+    return position - (position % this.window) + this.#file(position).size;
+  }
+
   flush(): Later<void> {
     return run(this.#each((file) => file.flush()));
   }

@@ -10,6 +10,7 @@ import { KeptStore } from "../../support/disks.ts";
 import { Folder } from "../../support/folder.ts";
 import { batchOf, compare, Model, type Step } from "../../support/model.ts";
 import { contentOf, FaultStore, LateStore, randomFrom } from "../../support/stores.ts";
+import { seSparseExtent, streamExtent } from "../../support/vmdk.ts";
 
 const GiB = 2 ** 30;
 const MiB = 2 ** 20;
@@ -258,6 +259,36 @@ describe("refused", () => {
   ])("%s", async (_, lines, code, said) => {
     await expect(open(lines)).rejects.toMatchObject({ code, message: expect.stringContaining(said) });
   });
+
+  test.each<[string, number, number, string, string]>([
+    ["has no magic", 0, 0, "CORRUPT", "no magic"],
+    ["of another version", 1, 7, "UNSUPPORTED", "word 1 of the seSparse header is 7"],
+    ["of less than the descriptor says", 2, 8, "CORRUPT", "says 8 sectors"],
+    ["with a directory behind the end", 16, 2 ** 30, "CORRUPT", "where it cannot be"],
+    ["whose journal was not replayed", 64 + 3, 1, "UNSUPPORTED", "has not been replayed"],
+    ["without its volatile header", 64, 1, "CORRUPT", "volatile header has no magic"],
+  ])("a seSparse extent that %s", async (_, word, value, code, said) => {
+    const extent = seSparseExtent(new Uint8Array(16 * 512));
+    new DataView(extent.buffer).setBigUint64(word * 8, BigInt(value), true);
+    folder.files.set("se", new KeptStore(extent));
+    await expect(open(['RW 16 SESPARSE "se"'])).rejects.toMatchObject({ code, message: expect.stringContaining(said) });
+  });
+
+  test("a compressed grain that was tampered with, by the name of its file", async () => {
+    const extent = streamExtent(new Uint8Array(64 * 512).fill(3), { footer: false });
+    extent[512 + 20] ^= 255;
+    folder.files.set("c", new KeptStore(extent));
+    const disk = await openDisk(descriptor(['RW 64 SPARSE "c"']), { readOnly: true, openFile: () => named("c.vmdk") });
+    await expect(readBytes(disk, 0, 512)).rejects.toMatchObject({
+      code: "CORRUPT",
+      context: { file: "c.vmdk", structure: "compressed grain", offset: 524 },
+    });
+    await disk.close();
+  });
+  const named = (name: string) => {
+    const store = folder.files.get("c")!;
+    return Object.defineProperty(store, "name", { value: name });
+  };
 
   test("writes, when an extent is read-only", async () => {
     const disk = await open(['RDONLY 8 FLAT "f" 0']);

@@ -14,12 +14,15 @@ export class Missing {
   }
 }
 
+/** One of several files that are joined ends where the next has not begun. */
+type Pageable = Store & { endOf?(position: number): number };
+
 /** A bounded cache of the pages of a store that tables lie in; the oldest goes first. */
 export class Pages {
-  readonly #store: Store;
+  readonly #store: Pageable;
   readonly #pages = new Map<number, DataView>();
 
-  constructor(store: Store) {
+  constructor(store: Pageable) {
     this.#store = store;
   }
 
@@ -43,7 +46,8 @@ export class Pages {
   *load(page: number): Flow {
     const start = page * PAGE;
     const bytes = new Uint8Array(PAGE);
-    const length = Math.max(0, Math.min(PAGE, this.#store.size - start));
+    const end = this.#store.endOf?.(start) ?? this.#store.size;
+    const length = Math.max(0, Math.min(PAGE, end - start));
     if (length > 0) yield* wait(this.#store.readv(start, bytes, SegmentList.of(0, length)));
     this.#pages.delete(page);
     if (this.#pages.size >= MAX_PAGES) this.#pages.delete(this.#pages.keys().next().value!);

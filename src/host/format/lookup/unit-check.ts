@@ -9,14 +9,19 @@ import { emptyReport, noteProblem } from "./tree-check.ts";
 /**
  * Goes through the disk from its start to its end, and unpacks all that is packed.
  * @param step bytes to go on by after damage, and what counts as a cluster
+ * @param range the part of the disk to look at
  */
-export function* checkUnits(image: LookupImage, step: number): Flow<CheckReport> {
-  const report = emptyReport(Math.ceil(image.size / step));
-  for (let at = 0; at < image.size; ) {
-    let length = step - (at % step);
+export function* checkUnits(
+  image: LookupImage,
+  step: number,
+  { from, to } = { from: 0, to: image.size },
+): Flow<CheckReport> {
+  const report = emptyReport(Math.ceil((to - from) / step));
+  for (let at = from; at < to; ) {
+    let length = step - ((at - from) % step);
     try {
       const found = yield* lookUp(image, at);
-      length = Math.min(found.length, image.size - at);
+      length = Math.min(found.length, to - at);
       const { unit } = found;
       if (found.kind === ExtentKind.Data) {
         report.allocatedClusters += Math.ceil(length / step);

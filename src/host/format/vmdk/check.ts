@@ -23,6 +23,7 @@ import {
 import { lowerMetadata } from "./lower.ts";
 import { survey } from "./scan.ts";
 import { restoreTables, type Sound, soundTables } from "./sound.ts";
+import { SplitVmdk } from "./split-image.ts";
 import { readStream, StreamVmdk } from "./stream.ts";
 
 const MAX_PROBLEMS = 100;
@@ -55,26 +56,29 @@ function* apart(store: Store): Flow<boolean> {
 }
 
 /** What is in flat extents is all allocated. */
-function* checkSplit({ parts, size }: Split): Flow<CheckReport> {
+function* checkSplit(split: Split): Flow<CheckReport> {
+  const { parts, size } = split;
   const report = emptyReport(0);
   const unit = parts.find((part) => part.unit !== undefined)?.unit ?? UNIT;
   report.totalClusters = Math.ceil(size / unit);
   report.fragmentedClusters = 0;
-  for (const { sparse, store, size: bytes, extent } of parts) {
-    if (extent.type === "VMFSSPARSE") throw unsupported(store!, "extent", "vmfsSparse extents are not checked");
-    if (!sparse) {
-      if (store) report.allocatedClusters += Math.ceil(bytes / unit);
-      continue;
-    }
-    const { report: own } = yield* inspect(sparse.layout);
+  const add = (own: CheckReport, file: string) => {
     report.leaks += own.leaks;
     report.corruptions += own.corruptions;
     report.allocatedClusters += own.allocatedClusters;
-    report.fragmentedClusters += own.fragmentedClusters ?? 0;
+    report.compressedClusters += own.compressedClusters;
+    report.fragmentedClusters! += own.fragmentedClusters ?? 0;
     report.imageEndOffset += own.imageEndOffset;
     const room = Math.max(0, MAX_PROBLEMS - report.problems.length);
-    const where = (problem: Problem) => ({ ...problem, structure: `${problem.structure} of ${store!.name}` });
+    const where = (problem: Problem) => ({ ...problem, structure: `${problem.structure} of ${file}` });
     report.problems.push(...own.problems.slice(0, room).map(where));
+  };
+  for (const { sparse, store, start, size: bytes, tables, unit: grain } of parts) {
+    if (sparse) add((yield* inspect(sparse.layout)).report, store!.name);
+    else if (tables) {
+      const own = yield* checkUnits(new SplitVmdk(split), grain!, { from: start, to: start + bytes });
+      add({ ...own, imageEndOffset: own.imageEndOffset % split.files.window }, store!.name);
+    } else if (store) report.allocatedClusters += Math.ceil(bytes / unit);
   }
   return report;
 }

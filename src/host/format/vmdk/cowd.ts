@@ -3,12 +3,8 @@ import type { Flow } from "../../../core/flow.ts";
 import type { ExtentKind } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, textAt } from "../io.ts";
-import type { Found } from "../lookup/mapper.ts";
-import type { Pages } from "../lookup/pages.ts";
-import type { Extent } from "./descriptor.ts";
-import { findGrain, type GrainTables } from "./grains.ts";
+import type { GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
-import type { Part } from "./parts.ts";
 
 const ENTRIES = 4096;
 const MAX_GRAIN = 2 ** 24;
@@ -28,32 +24,4 @@ export function* readCowd(store: Store, size: number, hole: ExtentKind): Flow<Gr
     throw wrong(20, `puts a grain directory of ${tables} entries at byte ${directory}, where it cannot be`);
   }
   return { store, size, grain, entries: ENTRIES, directory, compressed: false, markers: false, hole };
-}
-
-/** VMFSSPARSE: only read. */
-export class CowdPart implements Part {
-  readonly start: number;
-  size: number;
-  readonly extent: Extent;
-  readonly #tables: GrainTables;
-  readonly #base: number;
-
-  constructor(start: number, extent: Extent, tables: GrainTables, base: number) {
-    this.start = start;
-    this.size = tables.size;
-    this.extent = extent;
-    this.#tables = tables;
-    this.#base = base;
-  }
-
-  get store(): Store {
-    return this.#tables.store;
-  }
-  get unit(): number {
-    return this.#tables.grain;
-  }
-
-  find(offset: number, pages: Pages): Found {
-    return findGrain(this.#tables, pages, offset, { start: this.start, base: this.#base });
-  }
 }

@@ -3,11 +3,14 @@ import { ExtentKind, type OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, unsupported } from "../io.ts";
 import { JoinedStore } from "../joined.ts";
-import { CowdPart, readCowd } from "./cowd.ts";
+import { readCowd } from "./cowd.ts";
 import { type Descriptor, type Extent, parseDescriptor } from "./descriptor.ts";
+import { findGrain, type GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
-import { latin1, parentOf, readExtent } from "./layout.ts";
-import { FlatPart, type Part, SparsePart, ZeroPart } from "./parts.ts";
+import { compressed, latin1, parentOf, readExtent, readHeader } from "./layout.ts";
+import { FlatPart, LookedPart, type Part, SparsePart, ZeroPart } from "./parts.ts";
+import { findSeGrain, readSeSparse } from "./sesparse.ts";
+import { readCompressed } from "./stream.ts";
 
 /** A descriptor with an extent for each 2 GiB of 64 TiB is no longer. */
 const MAX_DESCRIPTOR = 2 ** 22;
@@ -70,7 +73,7 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   if (access === "NOACCESS") throw unsupported(store, "descriptor", `the extent ${file ?? type} must not be read`);
   if (type === "ZERO") return new ZeroPart(where);
   if (file === undefined) throw corrupt(store, "descriptor", 0, `names no file for an extent of type ${type}`);
-  if (!["FLAT", "VMFS", "SPARSE", "VMFSSPARSE"].includes(type)) {
+  if (!["FLAT", "VMFS", "SPARSE", "VMFSSPARSE", "SESPARSE"].includes(type)) {
     throw unsupported(store, "descriptor", `extents of type ${type}, as ${file} is, are not supported`);
   }
   if (!options.openFile) {
@@ -83,11 +86,23 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   if (opened.size >= files.window)
     throw unsupported(opened, "extent", `extents of ${opened.size} bytes are not supported`);
   const { parent } = parentOf(store, descriptor);
-  if (type === "VMFSSPARSE") {
-    const hole = parent ? ExtentKind.Backing : ExtentKind.Zero;
-    return new CowdPart(start, extent, yield* readCowd(opened, where.size, hole), base);
+  const hole = parent ? ExtentKind.Backing : ExtentKind.Zero;
+  const looked = (tables: GrainTables) =>
+    new LookedPart(where, tables, base, (offset, pages) => findGrain(tables, pages, offset, { start, base }));
+  if (type === "VMFSSPARSE") return looked(yield* readCowd(opened, where.size, hole));
+  if (type === "SESPARSE") {
+    const tables = yield* readSeSparse(opened, where.size, hole);
+    return new LookedPart(where, tables, base, (offset, pages) => findSeGrain(tables, pages, offset, base));
   }
   if (type === "SPARSE") {
+    const header = yield* readHeader(opened);
+    if (compressed(header)) {
+      const tables = yield* readCompressed(opened, header, hole);
+      if (tables.size < where.size) {
+        throw corrupt(opened, "header", 12, `says ${tables.size} bytes, the descriptor ${where.size}`);
+      }
+      return looked({ ...tables, size: where.size });
+    }
     const layout = yield* readExtent(opened, { from: start, size: where.size, parent }, options.onWarning);
     return new SparsePart(where, layout, base, -1 - parts.length, options.onWarning);
   }

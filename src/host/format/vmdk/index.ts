@@ -17,7 +17,7 @@ export const vmdk: Format = {
 
   *open(store, options) {
     const head = yield* read(store, 0, Math.min(512, store.size));
-    if (isDescriptor(head)) return new SplitVmdk(yield* openSplit(store, options));
+    if (isDescriptor(head)) return new SplitVmdk(yield* openSplit(store, options), options.codecs);
     const header = yield* readHeader(store);
     if (compressed(header)) return new StreamVmdk(yield* readStream(store, header), options);
     return new SparseVmdk(yield* readLayout(store, options.onWarning), options.onWarning);

@@ -1,9 +1,12 @@
 import type { Flow } from "../../../core/flow.ts";
-import { ExtentKind, MapStop, type OpenOptions } from "../../../core/format.ts";
+import { type Decompress, ExtentKind, MapStop, type OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import type { Found } from "../lookup/mapper.ts";
+import type { Found, Unit } from "../lookup/mapper.ts";
 import { Missing, type Pages } from "../lookup/pages.ts";
+import type { Codec } from "../unpacker.ts";
 import type { Extent } from "./descriptor.ts";
+import { grainCodec } from "./grain-codec.ts";
+import type { GrainTables } from "./grains.ts";
 import { SparseVmdk } from "./image.ts";
 import type { VmdkLayout } from "./layout.ts";
 
@@ -17,7 +20,8 @@ export interface Part {
   readonly store?: Store;
   /** Guest bytes that get a place together. */
   readonly unit?: number;
-  readonly compressed?: boolean;
+  /** The tables of an extent that is only read. */
+  readonly tables?: { compressed: boolean };
   /** Hosted sparse extents, which can be written. */
   readonly sparse?: SparsePart;
   /** @param pages of the joined files. @throws Missing, ParavaneError CORRUPT */
@@ -65,6 +69,56 @@ export class ZeroPart implements Part {
 
   find(offset: number): Found {
     return { kind: ExtentKind.Zero, length: this.size - offset };
+  }
+}
+
+/** Tables that are looked up as they are on disk. */
+interface Looked {
+  store: Store;
+  grain: number;
+  compressed: boolean;
+}
+
+/** Extents that are only read: VMFSSPARSE, SESPARSE, and compressed ones. */
+export class LookedPart<Tables extends Looked> implements Part {
+  readonly start: number;
+  size: number;
+  readonly extent: Extent;
+  readonly tables: Tables;
+  readonly #find: (offset: number, pages: Pages) => Found;
+  readonly #base: number;
+  #codec: Codec<Unit> | undefined;
+
+  /** @param base where its file begins @param find what the tables say of an offset */
+  constructor(
+    { start, size, extent }: Where,
+    tables: Tables,
+    base: number,
+    find: (offset: number, pages: Pages) => Found,
+  ) {
+    this.start = start;
+    this.size = size;
+    this.extent = extent;
+    this.tables = tables;
+    this.#base = base;
+    this.#find = find;
+  }
+
+  get store(): Store {
+    return this.tables.store;
+  }
+  get unit(): number {
+    return this.tables.grain;
+  }
+
+  find(offset: number, pages: Pages): Found {
+    return this.#find(offset, pages);
+  }
+
+  /** How compressed grains are unpacked, for whom positions are those of its file, which begins at `base`. */
+  unpacking(this: LookedPart<GrainTables>, deflate: Decompress | undefined): { codec: Codec<Unit>; base: number } {
+    this.#codec ??= grainCodec(this.tables, deflate);
+    return { codec: this.#codec, base: this.#base };
   }
 }
 

@@ -1,29 +1,35 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import type { NewParent, ParentReference } from "../../../core/format.ts";
+import type { Decompress, NewParent, OpenOptions, ParentReference } from "../../../core/format.ts";
+import type { UnpackBuffers } from "../../../wasm/unpack.ts";
 import { invalid, unsupported, write } from "../io.ts";
-import { LookupImage } from "../lookup/image.ts";
-import type { Found } from "../lookup/mapper.ts";
+import type { Found, Unit } from "../lookup/mapper.ts";
+import { type Codec, Unpacker } from "../unpacker.ts";
 import { checkedSize, parentOf as noted, TWO_GB } from "./create.ts";
 import { changedDescriptor, type Descriptor, type DescriptorChange, newCid, parseDescriptor } from "./descriptor.ts";
 import type { Split } from "./extents.ts";
+import { GrainImage } from "./grain-image.ts";
+import type { GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
 import { parentOf } from "./layout.ts";
-import type { Part, SparsePart } from "./parts.ts";
+import type { LookedPart, Part, SparsePart } from "./parts.ts";
 
 /** A disk in several files: a descriptor, and an extent in each of the others. */
-export class SplitVmdk extends LookupImage {
+export class SplitVmdk extends GrainImage {
   readonly format = "vmdk";
   readonly data: Split["files"];
   readonly #split: Split;
+  readonly #deflate: Decompress | undefined;
+  #unpacker: Unpacker<Unit> | undefined;
   #descriptor: Descriptor;
   /** The CID once the disk is changed. */
   readonly #next = newCid();
 
-  constructor(split: Split) {
+  constructor(split: Split, codecs?: OpenOptions["codecs"]) {
     super(split.files, split.size);
     this.#split = split;
+    this.#deflate = codecs?.deflate;
     this.#descriptor = split.descriptor;
     this.data = split.files;
   }
@@ -61,6 +67,37 @@ export class SplitVmdk extends LookupImage {
     return { ...found, length: Math.min(found.length, part.start + part.size - offset) };
   }
 
+  protected get unpacker(): Unpacker<Unit> {
+    const { parts } = this.#split;
+    const largest = Math.max(...parts.map(({ tables, unit = 0 }) => (tables ? unit : 0)));
+    this.#unpacker ??= new Unpacker(this.store, largest, this.#codec());
+    return this.#unpacker;
+  }
+
+  /** Each extent's own; to that, positions are those of its file. */
+  #codec(): Codec<Unit> {
+    const of = (unit: Unit) => (this.#at(unit.start) as LookedPart<GrainTables>).unpacking(this.#deflate);
+    const within = (unit: Unit, base: number): Unit => ({ ...unit, position: unit.position - base });
+    return {
+      measure(bytes, unit) {
+        const { codec, base } = of(unit);
+        const own = within(unit, base);
+        codec.measure?.(bytes, own);
+        unit.packed = own.packed;
+      },
+      ...(this.#deflate && {
+        elsewhere: (bytes: Uint8Array, unit: Unit) => of(unit).codec.elsewhere!(bytes, unit),
+        proves: (buffers: UnpackBuffers, slot: number, bytes: Uint8Array, unit: Unit) =>
+          of(unit).codec.proves!(buffers, slot, bytes, unit),
+      }),
+      here: (buffers, slot, bytes, unit) => of(unit).codec.here(buffers, slot, bytes, unit),
+      damaged(unit, what) {
+        const { codec, base } = of(unit);
+        return codec.damaged(within(unit, base), what);
+      },
+    };
+  }
+
   #at(offset: number): Part {
     const { parts } = this.#split;
     let low = 0;
@@ -82,7 +119,7 @@ export class SplitVmdk extends LookupImage {
   *begin(): Flow {
     const { store, parts } = this.#split;
     const only = parts.find(
-      ({ extent, store: file }) => extent.access !== "RW" || extent.type === "VMFSSPARSE" || file?.readOnly,
+      ({ extent, store: file, tables }) => extent.access !== "RW" || tables !== undefined || file?.readOnly,
     );
     if (only) {
       const message = `the extent ${only.extent.file ?? only.extent.type} can only be read`;
@@ -202,9 +239,9 @@ function* resizeFile({ sparse, store, extent }: Part, bytes: number): Flow {
   yield* wait(store!.flush());
 }
 
-function shown({ size, store, unit, compressed, extent }: Part): Record<string, unknown> {
+function shown({ size, store, unit, tables, extent }: Part): Record<string, unknown> {
   return {
-    ...(compressed && { compressed }),
+    ...(tables?.compressed && { compressed: true }),
     "virtual-size": size,
     filename: store?.name ?? "",
     ...(unit !== undefined && { "cluster-size": unit }),

@@ -1,14 +1,12 @@
 import { type Flow, wait } from "../../../core/flow.ts";
 import { ExtentKind, type OpenOptions, type Packing, type ParentReference } from "../../../core/format.ts";
-import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, unsupported } from "../io.ts";
-import { LookupImage } from "../lookup/image.ts";
 import type { Found, Unit } from "../lookup/mapper.ts";
-import { Scatter } from "../scatter.ts";
 import { Unpacker } from "../unpacker.ts";
 import type { Descriptor } from "./descriptor.ts";
 import { grainCodec } from "./grain-codec.ts";
+import { GrainImage } from "./grain-image.ts";
 import { findGrain, type GrainTables } from "./grains.ts";
 import { AT_END, Flag, type Header, parseHeader, SECTOR } from "./header.ts";
 import { checked, embedded, parentOf } from "./layout.ts";
@@ -22,7 +20,7 @@ interface StreamLayout {
 }
 
 /** @param hole where grains are not @throws ParavaneError CORRUPT, UNSUPPORTED */
-function* readTables(store: Store, first: Header, hole: ExtentKind): Flow<GrainTables> {
+export function* readCompressed(store: Store, first: Header, hole: ExtentKind): Flow<GrainTables> {
   let header = first;
   if (first.directoryOffset === AT_END) {
     // Footer and end-of-stream marker are the last two sectors.
@@ -53,22 +51,22 @@ function* readTables(store: Store, first: Header, hole: ExtentKind): Flow<GrainT
 export function* readStream(store: Store, header: Header): Flow<StreamLayout> {
   const { descriptor } = yield* embedded(store, header);
   const { parent } = parentOf(store, descriptor);
-  const tables = yield* readTables(store, header, parent ? ExtentKind.Backing : ExtentKind.Zero);
+  const tables = yield* readCompressed(store, header, parent ? ExtentKind.Backing : ExtentKind.Zero);
   return { tables, header, descriptor, ...(parent && { parent }) };
 }
 
 /** A streamOptimized disk: compressed grains, in the order in which they came. It is written once, from its start to its end. */
-export class StreamVmdk extends LookupImage {
+export class StreamVmdk extends GrainImage {
   readonly format = "vmdk";
   readonly packing: Packing;
   readonly #layout: StreamLayout;
-  readonly #unpacker: Unpacker<Unit>;
+  protected readonly unpacker: Unpacker<Unit>;
   #writer: StreamWriter | undefined;
 
   constructor(layout: StreamLayout, { codecs }: OpenOptions) {
     super(layout.tables.store, layout.tables.size);
     this.#layout = layout;
-    this.#unpacker = new Unpacker(this.store, layout.tables.grain, grainCodec(layout.tables, codecs?.deflate));
+    this.unpacker = new Unpacker(this.store, layout.tables.grain, grainCodec(layout.tables, codecs?.deflate));
     this.packing = { unit: layout.tables.grain, codec: "zlib", only: true };
   }
 
@@ -84,28 +82,6 @@ export class StreamVmdk extends LookupImage {
 
   find(offset: number): Found {
     return findGrain(this.#layout.tables, this.pages, offset, { start: 0, base: 0 });
-  }
-
-  override *unpack(offset: number, memory: Uint8Array, segments: SegmentList): Flow {
-    const end = offset + segments.total;
-    const units: Unit[] = [];
-    for (let at = offset; at < end; ) {
-      const { unit, length } = this.find(at);
-      units.push(unit!);
-      at += length;
-    }
-    const scatter = new Scatter(memory, segments);
-    yield* this.#unpacker.each(units, (bytes, i) =>
-      scatter.put(i === 0 ? bytes.subarray(offset - units[0].start) : bytes),
-    );
-  }
-
-  override *unpackUnit(unit: Unit): Flow<Uint8Array> {
-    let copy!: Uint8Array;
-    yield* this.#unpacker.each([unit], (bytes) => {
-      copy = bytes.slice();
-    });
-    return copy;
   }
 
   /** @throws ParavaneError UNSUPPORTED: it has been written */
@@ -131,7 +107,7 @@ export class StreamVmdk extends LookupImage {
     if (!this.#writer) return;
     this.#layout.tables.directory = yield* this.#writer.end();
     this.pages.clear();
-    this.#unpacker.forget();
+    this.unpacker.forget();
   }
 
   #once() {

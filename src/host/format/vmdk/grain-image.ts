@@ -1,0 +1,33 @@
+import type { Flow } from "../../../core/flow.ts";
+import type { SegmentList } from "../../../core/segments.ts";
+import { LookupImage } from "../lookup/image.ts";
+import type { Unit } from "../lookup/mapper.ts";
+import { Scatter } from "../scatter.ts";
+import type { Unpacker } from "../unpacker.ts";
+
+/** A disk that may have compressed grains. */
+export abstract class GrainImage extends LookupImage {
+  protected abstract readonly unpacker: Unpacker<Unit>;
+
+  override *unpack(offset: number, memory: Uint8Array, segments: SegmentList): Flow {
+    const end = offset + segments.total;
+    const units: Unit[] = [];
+    for (let at = offset; at < end; ) {
+      const { unit, length } = this.find(at);
+      units.push(unit!);
+      at += length;
+    }
+    const scatter = new Scatter(memory, segments);
+    yield* this.unpacker.each(units, (bytes, i) =>
+      scatter.put(i === 0 ? bytes.subarray(offset - units[0].start) : bytes),
+    );
+  }
+
+  override *unpackUnit(unit: Unit): Flow<Uint8Array> {
+    let copy!: Uint8Array;
+    yield* this.unpacker.each([unit], (bytes) => {
+      copy = bytes.slice();
+    });
+    return copy;
+  }
+}

@@ -8,6 +8,7 @@ import { FORMATS } from "../../src/host/format/index.ts";
 import { KeptStore, LUKS, QCOW2_LUKS, VOLUME_KEY } from "../support/disks.ts";
 import { batchOf, compare, Model, type Step } from "../support/model.ts";
 import { CrashStore, contentOf, FaultStore, LateStore, randomFrom } from "../support/stores.ts";
+import { createTwo, openTwo } from "../support/two-files.ts";
 
 const MiB = 2 ** 20;
 
@@ -17,7 +18,13 @@ interface FormatCase {
   options: Record<string, unknown>;
   /** What opens it again. */
   unlocking?: Unlocking;
+  /** Where both files of an image are in one store. */
+  create?: typeof createDisk;
+  open?: typeof openDisk;
 }
+
+const SPLIT = ["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "vmfs"];
+const two = { create: createTwo as typeof createDisk, open: openTwo as typeof openDisk };
 
 /** Every way to make an image. A new format joins the suite by being listed here; those that are only read, in read-only.test.ts. */
 const CASES: FormatCase[] = [
@@ -35,6 +42,7 @@ const CASES: FormatCase[] = [
   { name: "vdi, fixed", format: "vdi", options: { subformat: "fixed" } },
   { name: "vmdk", format: "vmdk", options: {} },
   { name: "vmdk, zeroed grains", format: "vmdk", options: { zeroedGrain: true } },
+  ...SPLIT.map((subformat) => ({ name: `vmdk, ${subformat}`, format: "vmdk", options: { subformat }, ...two })),
   { name: "vhdx, dynamic", format: "vhdx", options: {} },
   { name: "vhdx, fixed", format: "vhdx", options: { subformat: "fixed" } },
   { name: "qcow2 with LUKS", format: "qcow2", options: QCOW2_LUKS, unlocking: VOLUME_KEY },
@@ -62,14 +70,14 @@ function steps(random: () => number, sectors: number, count: number, longest = 3
   });
 }
 
-describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
+describe.each(CASES)("$name", ({ format, options: own, unlocking = {}, create = createDisk, open = openDisk }) => {
   const options = { ...own, ...unlocking };
   const size = 6 * MiB + 512;
   let fresh: Uint8Array | undefined;
   const made = async () => {
     if (!fresh) {
       const store = new KeptStore();
-      await (await createDisk(store, { format, size, ...options })).close();
+      await (await create(store, { format, size, ...options })).close();
       fresh = contentOf(store);
     }
     return new KeptStore(fresh.slice());
@@ -77,7 +85,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
 
   test("is known again by its content, and opens with the size it was given", async () => {
     const store = await made();
-    const disk = await openDisk(store, unlocking);
+    const disk = await open(store, unlocking);
     expect(disk.format).toBe(format);
     expect(disk.size).toBe(size);
     expect(JSON.parse(JSON.stringify(disk.describe()))).toMatchObject({ format, size });
@@ -93,16 +101,16 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
   });
 
   test("refuses options and sizes that it has no use for", async () => {
-    expect(await code(createDisk(new KeptStore(), { format, size, ...options, colour: "blue" }))).toBe("INVALID");
+    expect(await code(create(new KeptStore(), { format, size, ...options, colour: "blue" }))).toBe("INVALID");
     for (const wrong of [-512, Number.NaN, 1.5, 2 ** 60]) {
-      expect(await code(createDisk(new KeptStore(), { format, size: wrong, ...options }))).toBe("INVALID");
+      expect(await code(create(new KeptStore(), { format, size: wrong, ...options }))).toBe("INVALID");
     }
   });
 
   test("opened read-only, it changes no byte and refuses writes", async () => {
     const store = await made();
     const before = contentOf(store);
-    const disk = await openDisk(store, { readOnly: true, ...unlocking });
+    const disk = await open(store, { readOnly: true, ...unlocking });
     expect(disk.readOnly).toBe(true);
     const { batch } = batchOf(new Model(), [
       { kind: "write", sector: 0, count: 1 },
@@ -118,7 +126,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
 
   test("cut off at any length, it opens or is refused in its own words", async () => {
     const store = await made();
-    const disk = await openDisk(store, { format, ...unlocking });
+    const disk = await open(store, { format, ...unlocking });
     const { batch, check } = batchOf(new Model(), steps(randomFrom(1), size / 512, 30));
     await disk.submit(batch);
     expect(check()).toBeNull();
@@ -129,7 +137,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
     for (let i = 0; i < 60; i++) {
       const cut = Math.floor(random() ** 3 * content.length);
       const kept = new KeptStore(content.subarray(0, cut));
-      let outcome = await code(openDisk(kept, { format, readOnly: true, ...unlocking }));
+      let outcome = await code(open(kept, { format, readOnly: true, ...unlocking }));
       if (outcome === "none") outcome = "opened";
       outcomes.set(outcome, (outcomes.get(outcome) ?? 0) + 1);
     }
@@ -146,7 +154,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
       for (let failing = 0; failing < 40; failing++) {
         const store = await made();
         const faulty = new FaultStore(late ? new LateStore(store, failing) : store);
-        const disk = await openDisk(faulty, { format, ...unlocking });
+        const disk = await open(faulty, { format, ...unlocking });
         const model = new Model();
         const first = batchOf(model, [
           { kind: "write", sector: 10, count: 8 },
@@ -189,7 +197,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
         await disk.submit(again.batch);
         expect(again.check()).toBeNull();
         await disk.close();
-        const reopened = await openDisk(store, { format, ...unlocking });
+        const reopened = await open(store, { format, ...unlocking });
         expect(await compare(reopened, model)).toBeNull();
         await reopened.close();
         if (!reached) break;
@@ -202,7 +210,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
     for (let seed = 1; seed < 3; seed++) {
       const random = randomFrom(seed);
       const store = await made();
-      const disk = await openDisk(store, { format, ...unlocking });
+      const disk = await open(store, { format, ...unlocking });
       const flushed = new Model();
       const first = batchOf(flushed, steps(random, half, seed * 3, 100)); // the lower half
       await disk.submit(first.batch);
@@ -214,13 +222,13 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {} }) => {
       const loose = steps(random, half, 6, 100).map((step) => ({ ...step, sector: step.sector + half + 1 }));
       for (let calls = 0, on = false; !on; calls++) {
         const crash = new CrashStore(content);
-        const failing = await openDisk(crash, { format, ...unlocking });
+        const failing = await open(crash, { format, ...unlocking });
         crash.callsLeft = calls;
         const { batch } = batchOf(new Model(), [...loose, { kind: "flush", sector: 0, count: 0 }]);
         await failing.submit(batch);
         on = crash.callsLeft > 0;
 
-        const after = await openDisk(new KeptStore(crash.afterCrash(random)), { format, ...unlocking });
+        const after = await open(new KeptStore(crash.afterCrash(random)), { format, ...unlocking });
         expect(await compare(after, flushed)).toBeNull();
         for (const [sector, allowed] of possible(batch)) {
           const words = new Uint32Array((await readBytes(after, sector * 512, 512)).slice().buffer);

@@ -1,80 +1,114 @@
-import { writeBytes } from "../../src/host/block/bytes.ts";
-import { createDisk, type Disk, openDisk } from "../../src/host/block/open.ts";
-import { createOverlay } from "../../src/host/block/overlay.ts";
 import { vmdk } from "../../src/host/format/vmdk/index.ts";
 import { dataFile } from "../support/data.ts";
-import { KeptStore } from "../support/disks.ts";
 import type { Pick } from "../support/fuzz-disk.ts";
-import { damaged, fuzzImages, wholeImage } from "../support/fuzz-images.ts";
-import { contentOf } from "../support/stores.ts";
+import {
+  damaged,
+  familyOf,
+  fuzzImages,
+  imagesOf,
+  membersOf,
+  oddNumber,
+  READ,
+  WHOLE,
+  WHOLE_WORKS,
+} from "../support/fuzz-images.ts";
+import { mixed } from "../support/read-only.ts";
+import { createTwo, openTwo, twoFiles, twoImage } from "../support/two-files.ts";
+import { cowdExtent, descriptorText, seSparseExtent, streamExtent, streamImage } from "../support/vmdk.ts";
 
 /** 32-bit fields that are interpreted. */
 const FIELDS = [4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64, 68, 72, 76];
 /** Where 1 MiB has its directories and tables: the copies, then the first. */
 const TABLES = [21, 22, 26, 27].map((sector) => sector * 512);
-const VALUES = [0, 1, 2, 3, 4, 5, 511, 512, 513, 4096, 65536, 2 ** 20, 2 ** 28, 0x7fffffff, 0x80000000, 0xfffffffe];
 
-async function family(): Promise<{ images: Uint8Array[]; child: Uint8Array; parent: KeptStore }> {
-  const fill = async (disk: Disk) => {
-    for (const at of [0, 200_704, 500_224]) await writeBytes(disk, at, new Uint8Array(40_960).fill(at & 0xff || 1));
-    await disk.close();
-  };
-  const images: Uint8Array[] = [];
-  for (const options of [{}, { zeroedGrain: true }, { adapterType: "lsilogic" }]) {
-    const store = new KeptStore();
-    await fill(await createDisk(store, { format: "vmdk", size: 1 << 20, ...options }));
-    images.push(contentOf(store));
-  }
-  images.push(dataFile("dfvfs-ext2.vmdk"), dataFile("plaso-image.vmdk"));
-  const [parent, store] = [new KeptStore(images[0]), new KeptStore()];
-  const backing = await openDisk(parent, { readOnly: true });
-  await fill(await createOverlay(backing, store, { format: "vmdk", parent: { path: "p" } }));
-  return { images, child: contentOf(store), parent };
-}
-
-function change(bytes: Uint8Array, view: DataView, pick: Pick): void {
-  const value = () => (pick(3) === 0 ? pick(2 ** 32) : pick(2) === 0 ? pick(300) : VALUES[pick(VALUES.length)]);
+/** @param at where the file of the tables begins, behind its descriptor */
+const change = (at: number) => (bytes: Uint8Array, view: DataView, pick: Pick) => {
   const what = pick(10);
-  if (what < 4) view.setUint32(FIELDS[pick(FIELDS.length)], value(), true);
-  else if (what < 8) view.setUint32(TABLES[pick(4)] + pick(18) * 4, pick(3) === 0 ? value() : pick(12) * 128, true);
-  else if (what === 8) bytes[512 + pick(400)] = pick(256);
+  const place = (position: number) => Math.min(at + position, bytes.length - 4);
+  if (what < 4) view.setUint32(place(FIELDS[pick(FIELDS.length)]), oddNumber(pick), true);
+  else if (what < 8) {
+    view.setUint32(place(TABLES[pick(4)] + pick(18) * 4), pick(3) === 0 ? oddNumber(pick) : pick(12) * 128, true);
+  } else if (what === 8) bytes[(at > 0 ? 0 : 512) + pick(400)] = pick(256);
   else bytes[pick(bytes.length)] ^= 1 << pick(8);
-}
+};
 
-const { images, child, parent } = await family();
+const kinds = [{}, { zeroedGrain: true }, { adapterType: "lsilogic" }];
+const samples = [dataFile("dfvfs-ext2.vmdk"), dataFile("plaso-image.vmdk")];
+const HEADER = ["refused: CORRUPT header", "refused: UNSUPPORTED header"];
 
 fuzzImages({
   title: "VMDKs",
   format: vmdk,
   runs: 1000,
-  make(pick, run) {
-    const over = run % 4 === 1;
-    const source = over ? child : images[pick(run % 20 === 0 ? images.length : 3)];
-    return { bytes: damaged(pick, source, change), parent: over ? parent : undefined };
-  },
-  works: (pick, disk) => [
-    ["resize", () => disk.resize(pick(6000) * 512)],
-    ["empty", () => wholeImage(disk, (image) => image.empty!())],
-    ["orphan", () => wholeImage(disk, (image) => image.setParent!(undefined))],
-  ],
+  make: membersOf(await familyOf("vmdk", kinds, samples), change(0)),
+  works: WHOLE_WORKS,
   reached: [
-    "opened",
-    "Read: Ok",
-    "Read: Media",
-    "Write: Ok",
-    "Write: Media",
-    "WriteZeroes: Ok",
-    "Discard: Ok",
-    "Flush: Ok",
-    "refused: CORRUPT header",
-    "refused: CORRUPT grain directory",
-    "refused: CORRUPT descriptor",
-    "refused: UNSUPPORTED header",
-    "resize: done",
-    "empty: done",
-    "orphan: done",
-    "check: done",
-    "repair: done",
-    "repair: CORRUPT",
+    ...[...WHOLE, ...HEADER, "opened with a warning"],
+    ...["refused: CORRUPT grain directory", "refused: CORRUPT descriptor"],
   ],
 });
+
+const SPLIT = ["twoGbMaxExtentSparse", "monolithicFlat", "vmfs"];
+const splits = await imagesOf(
+  "vmdk",
+  SPLIT.map((subformat) => ({ subformat })),
+  createTwo,
+);
+
+fuzzImages({
+  title: "VMDKs in several files",
+  format: twoFiles,
+  runs: 400,
+  open: openTwo,
+  make: (pick) => ({ bytes: damaged(pick, splits[pick(3) === 0 ? 1 + pick(2) : 0], change(4096)) }),
+  works: WHOLE_WORKS,
+  reached: [
+    ...[...WHOLE, ...HEADER, "empty: UNSUPPORTED", "opened with a warning"],
+    ...["refused: CORRUPT extent", "refused: CORRUPT descriptor"],
+  ],
+});
+
+const CONTENT = mixed(1 << 20);
+
+/** Mostly words of headers and tables, up to `end`. */
+const words = (from: number, end: number) => (bytes: Uint8Array, view: DataView, pick: Pick) => {
+  const what = pick(10);
+  if (what < 8) {
+    const word = pick(4) === 0 ? pick(26) * 8 : Math.floor((pick(1000) / 1000) ** 2 * (end - from)) & -4;
+    view.setUint32(Math.min(from + word, bytes.length - 4), pick(2) === 0 ? pick(1200) : oddNumber(pick), true);
+  } else bytes[pick(bytes.length)] ^= 1 << pick(8);
+};
+
+const streams = [{}, { footer: false }, { markers: false }].map((options) => streamImage(CONTENT, options));
+
+fuzzImages({
+  title: "streamOptimized VMDKs",
+  format: vmdk,
+  runs: 300,
+  make: (pick) => ({
+    bytes: damaged(pick, streams[pick(streams.length)], (bytes, view, next) => {
+      // The tables are behind the grains.
+      const [from, to] = next(3) === 0 ? [0, 512] : [bytes.length - 6000, bytes.length];
+      words(from, to)(bytes, view, next);
+    }),
+  }),
+  reached: [...READ, ...HEADER, "refused: CORRUPT footer", "check: done", "repair: UNSUPPORTED"],
+});
+
+const line = (type: string) => descriptorText("custom", [`RW ${CONTENT.length / 512} ${type} "e"`]);
+const looked = [
+  ["vmfsSparse", twoImage(line("VMFSSPARSE"), cowdExtent(CONTENT)), 20_000],
+  ["seSparse", twoImage(line("SESPARSE"), seSparseExtent(CONTENT)), 3600],
+  ["compressed", twoImage(line("SPARSE"), streamExtent(CONTENT, { footer: false })), 512],
+] as const;
+
+for (const [name, image, end] of looked) {
+  fuzzImages({
+    title: `${name} extents`,
+    format: twoFiles,
+    runs: 200,
+    open: openTwo,
+    make: (pick) => ({ bytes: damaged(pick, image, words(4096, 4096 + end)) }),
+    reached: ["opened", "Read: Ok", "refused: CORRUPT header", "Write: ReadOnly", "check: done", "repair: done"],
+  });
+}

@@ -7,6 +7,7 @@ import { withFaults } from "../../src/host/filter/fault.ts";
 import { luks } from "../../src/host/format/luks/index.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
 import { blank } from "./blank.ts";
+import { createTwo, openTwo } from "./two-files.ts";
 
 /** A store that outlives the disk over it, so that what the disk left can be opened again. */
 export class KeptStore extends MemoryStore {
@@ -99,6 +100,14 @@ export const DISKS: DiskCase[] = [
   image("parallels", "parallels"),
   image("parallels, small clusters", "parallels", { clusterSize: 4096 }),
   image("vmdk", "vmdk"),
+  {
+    name: "vmdk, monolithicFlat",
+    keeps: true,
+    async open({ first, seen }, size) {
+      if (first.size === 0) await (await createTwo(first, { size, subformat: "monolithicFlat" })).close();
+      return openTwo(seen(first));
+    },
+  },
   image("vdi, dynamic", "vdi"),
   image("vdi, dynamic, small blocks", "vdi", { blockSize: 4096 * 4 }),
   image("vdi, fixed", "vdi", { subformat: "fixed" }),

@@ -27,6 +27,7 @@ export const PAIRS: Pair[] = [
     top: { format: "qcow2", clusterSize: 512 },
   },
   { name: "vhd over vhd", base: { format: "vhd" }, top: { format: "vhd" } },
+  { name: "vmdk over vmdk", base: { format: "vmdk" }, top: { format: "vmdk" } },
   { name: "vdi over vdi", base: { format: "vdi" }, top: { format: "vdi", blockSize: 65536 } },
   { name: "vhdx over vhdx", base: { format: "vhdx" }, top: { format: "vhdx" } },
 ];

@@ -3,10 +3,13 @@ import { BlockRequest, Op, Status } from "../../src/core/block.ts";
 import { ParavaneError } from "../../src/core/error.ts";
 import { run } from "../../src/core/flow.ts";
 import type { Format, Image } from "../../src/core/format.ts";
+import { writeBytes } from "../../src/host/block/bytes.ts";
 import type { Engine } from "../../src/host/block/engine.ts";
-import { type Disk, openDisk } from "../../src/host/block/open.ts";
+import { createDisk, type Disk, type OpenDiskOptions, openDisk } from "../../src/host/block/open.ts";
+import { createOverlay } from "../../src/host/block/overlay.ts";
 import { KeptStore } from "./disks.ts";
 import { type Pick, random } from "./fuzz-disk.ts";
+import { contentOf } from "./stores.ts";
 
 const SEED = Number(process.env.PARAVANE_FUZZ_SEED ?? 1);
 const RUNS = process.env.PARAVANE_FUZZ_RUNS;
@@ -23,6 +26,8 @@ export interface ImageFuzz {
   title: string;
   format: Format;
   runs: number;
+  /** As `openDisk`, for images that are more than a file. */
+  open?(store: KeptStore, options: OpenDiskOptions): Promise<Disk>;
   /** The damaged image of a run, and what it is opened over. */
   make(pick: Pick, run: number): { bytes: Uint8Array; parent?: KeptStore | undefined };
   /** Work on the image as a whole, beside check and repair: one is done in each run. */
@@ -35,7 +40,7 @@ export interface ImageFuzz {
  * A test that opens damaged images, reads, writes, checks and changes them: each piece of work ends well or in the words of the
  * format, soon, and without holding what the image only claims to have. Formats that are only read are opened for reading.
  */
-export function fuzzImages({ title, format, runs, make, works, reached }: ImageFuzz): void {
+export function fuzzImages({ title, format, runs, make, open = openDisk, works, reached }: ImageFuzz): void {
   const count = Number(RUNS ?? runs);
   test(`${title} that are not what they say: ${count} from seed ${SEED}`, { timeout: 3_600_000 }, async () => {
     const outcomes = new Map<string, number>();
@@ -46,7 +51,7 @@ export function fuzzImages({ title, format, runs, make, works, reached }: ImageF
       const store = new KeptStore(bytes);
       const start = performance.now();
       try {
-        await use(format, store, parent, { pick, works, note });
+        await use(format, store, parent, { pick, open, works, note });
       } catch (thrown) {
         if (!(thrown instanceof ParavaneError)) throw new Error(`run ${number} of seed ${SEED}`, { cause: thrown });
         note(`refused: ${thrown.code} ${thrown.context.structure ?? ""}`);
@@ -66,16 +71,23 @@ export function fuzzImages({ title, format, runs, make, works, reached }: ImageF
   });
 }
 
+interface Use {
+  pick: Pick;
+  open: NonNullable<ImageFuzz["open"]>;
+  works: ImageFuzz["works"];
+  note(what: string): void;
+}
+
 async function use(
   format: Format,
   store: KeptStore,
   parent: KeptStore | undefined,
-  { pick, works, note }: { pick: Pick; works: ImageFuzz["works"]; note: (what: string) => void },
+  { pick, open, works, note }: Use,
 ): Promise<void> {
   const readOnly = !format.create;
   const backing = parent && (await openDisk(parent, { readOnly: true }));
   let warned = false;
-  const disk = await openDisk(store, {
+  const disk = await open(store, {
     ...{ format: format.name, readOnly, backing },
     onWarning: () => {
       warned = true;
@@ -128,17 +140,89 @@ function requests(pick: Pick, size: number): BlockRequest[] {
   });
 }
 
+/** Writes here and there on a disk of 1 MiB, and closes it. */
+export async function filled(disk: Disk): Promise<void> {
+  for (const at of [0, 200_704, 500_224]) await writeBytes(disk, at, new Uint8Array(40_960).fill(at & 0xff || 1));
+  await disk.close();
+}
+
+type Create = (store: KeptStore, options: { format: string; size: number; [option: string]: unknown }) => Promise<Disk>;
+
+/** An image of each of these kinds, filled. */
+export async function imagesOf(
+  format: string,
+  kinds: readonly Record<string, unknown>[],
+  create: Create = createDisk,
+): Promise<Uint8Array[]> {
+  const images: Uint8Array[] = [];
+  for (const options of kinds) {
+    const store = new KeptStore();
+    await filled(await create(store, { format, size: 1 << 20, ...options }));
+    images.push(contentOf(store));
+  }
+  return images;
+}
+
+type Change = (bytes: Uint8Array, view: DataView, pick: Pick) => void;
+
+/** Images of a format: others' own, too, and one over a parent. */
+export interface Family {
+  images: readonly Uint8Array[];
+  samples: readonly Uint8Array[];
+  child: Uint8Array;
+  parent: KeptStore;
+}
+
+/** @param over options of the child, whose parent is of the first kind */
+export async function familyOf(
+  format: string,
+  kinds: readonly Record<string, unknown>[],
+  samples: readonly Uint8Array[],
+  over: Record<string, unknown> = {},
+): Promise<Family> {
+  const images = await imagesOf(format, kinds);
+  const [parent, store] = [new KeptStore(images[0]), new KeptStore()];
+  const backing = await openDisk(parent, { readOnly: true });
+  await filled(await createOverlay(backing, store, { format, ...over, parent: { path: "p" } }));
+  return { images, samples, child: contentOf(store), parent };
+}
+
+/** The child in one run of four, others' images now and then. */
+export function membersOf({ images, samples, child, parent }: Family, change: Change): ImageFuzz["make"] {
+  return (pick, run) => {
+    if (run % 4 === 1) return { bytes: damaged(pick, child, change), parent };
+    const all = run % 20 === 0 ? [...images, ...samples] : images;
+    return { bytes: damaged(pick, all[pick(all.length)], change) };
+  };
+}
+
+/** Of formats that can do all of it. */
+export const WHOLE_WORKS: NonNullable<ImageFuzz["works"]> = (pick, disk) => [
+  ["resize", () => disk.resize(pick(6000) * 512)],
+  ["empty", () => wholeImage(disk, (image) => image.empty!())],
+  ["orphan", () => wholeImage(disk, (image) => image.setParent!(undefined))],
+];
+export const READ = ["opened", "Read: Ok", "Read: Media"];
+export const WRITTEN = [
+  ...[...READ, "Write: Ok", "Write: Media", "WriteZeroes: Ok", "Discard: Ok", "Flush: Ok"],
+  ...["check: done", "repair: done", "repair: CORRUPT", "resize: done"],
+];
+export const WHOLE = [...WRITTEN, "empty: done", "orphan: done"];
+
+/** A number that parsers get wrong, or any. */
+export function oddNumber(pick: Pick): number {
+  if (pick(3) === 0) return pick(2 ** 32);
+  return pick(2) === 0 ? pick(300) : VALUES[pick(VALUES.length)];
+}
+const VALUES = [0, 1, 2, 3, 4, 5, 511, 512, 513, 4096, 65536, 2 ** 20, 2 ** 28, 0x7fffffff, 0x80000000, 0xfffffffe];
+
 /** Something of the image, while nothing else is under way. */
 export function wholeImage(disk: Disk, work: (image: Image) => ReturnType<NonNullable<Image["sync"]>>): unknown {
   return (disk as unknown as Engine).exclusive(work);
 }
 
 /** Changes one to three things in a copy, as `change` does one; one copy in ten is cut off. */
-export function damaged(
-  pick: Pick,
-  source: Uint8Array,
-  change: (bytes: Uint8Array, view: DataView, pick: Pick) => void,
-): Uint8Array {
+export function damaged(pick: Pick, source: Uint8Array, change: Change): Uint8Array {
   const bytes = source.slice();
   const view = new DataView(bytes.buffer);
   for (let changes = 1 + pick(3); changes > 0; changes--) change(bytes, view, pick);

@@ -78,6 +78,8 @@ export interface PacketDevice {
   write(at: number, memory: Uint8Array, segments: SegmentList): Later<number>;
   /** The command's data is through: its last word on how it went. Absent: well. */
   end?(): Later<PacketAnswer>;
+  /** Power mode, which CHECK POWER MODE tells and other ATA commands set: "standby", or more. Absent: always active. */
+  power?: "active" | "idle" | "standby";
   reset(kind: ResetKind): void;
   save(): Plain;
   restore(state: Plain): void;

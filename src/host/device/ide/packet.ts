@@ -1,4 +1,12 @@
-import { AtaError, AtaFeature, AtaReason, AtaRegister, AtaStatus, AtaTransfer } from "../../../../assembly/spec/ata.ts";
+import {
+  AtaCommand,
+  AtaError,
+  AtaFeature,
+  AtaReason,
+  AtaRegister,
+  AtaStatus,
+  AtaTransfer,
+} from "../../../../assembly/spec/ata.ts";
 import { DriveField, DriveKind, IdeLimit, IdeOp } from "../../../../assembly/spec/ide.ts";
 import { BlockRequest, Status } from "../../../core/block.ts";
 import { type Flow, run, wait } from "../../../core/flow.ts";
@@ -11,6 +19,9 @@ import type { DevicePort } from "./port.ts";
 
 /** Bit 1 of Features, OVL: the command may be overlapped (ATA/ATAPI-6, PACKET). */
 const OVERLAP = 0x02;
+
+/** The others of the power commands end in standby: SLEEP is one from which any command wakes the drive, as with disks. */
+const IDLES: ReadonlySet<number> = new Set([AtaCommand.Idle, AtaCommand.IdleImmediate]);
 
 /** PIO 4, DMA 2, Ultra DMA 5. */
 const MODES = { pio: 4, singleWord: 0x07, multiWord: 0x07, ultra: (2 << IdeLimit.UltraDma) - 1 };
@@ -70,10 +81,14 @@ export class PacketDrive implements IdeDevice {
         else port.fail(AtaError.Abort);
         return;
       case IdeOp.CheckPower:
-        port.setRegister(AtaRegister.Count, 0xff);
+        // §8.7: 00h in Standby, FFh Active or Idle.
+        port.setRegister(AtaRegister.Count, this.device.power === "standby" ? 0 : 0xff);
         port.done();
         return;
       case IdeOp.Power:
+        if (this.device.power) this.device.power = IDLES.has(port.command) ? "idle" : "standby";
+        port.done();
+        return;
       case IdeOp.Diagnostic:
         port.done();
         return;

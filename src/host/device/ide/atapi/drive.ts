@@ -31,7 +31,8 @@ interface Current {
 /** No answer but sectors, and no parameter list, is longer than an allocation length can say. In bytes. */
 const MAX_DATA = 65535;
 
-/** Of UnitState.power. */
+/** By UnitState.power; 0 is none. */
+const POWER = [undefined, "active", "idle", "standby"] as const;
 const ACTIVE = 1;
 
 /** No drive says that a medium is write-protected, or worse, by more than its sense key (SFF-8020i). */
@@ -233,6 +234,13 @@ export class CdDrive implements PacketDevice, Tray {
     const decoded = command.decode(packet);
     if ("refusal" in decoded || !command.accept) return { kind: "done" };
     return this.#follow(command.accept(this.#unit, decoded.args, current.list), packet);
+  }
+
+  get power(): "active" | "idle" | "standby" {
+    return POWER[this.#unit.state.power] ?? "active";
+  }
+  set power(mode: "active" | "idle" | "standby") {
+    this.#unit.state.power = POWER.indexOf(mode);
   }
 
   /** DEVICE RESET and SRST stop the command and nothing else (SFF-8020i); the reset wire is as power-on. */

@@ -93,6 +93,33 @@ test("IDENTIFY PACKET DEVICE", () => {
   expect([words[82], words[85]]).toEqual([0x4218, 0x4218]);
 });
 
+test("power modes: CHECK POWER MODE tells of them, whichever command set has set them", () => {
+  const ide = rig();
+  const check = () => {
+    ide.write(AtaRegister.Command, 0xe5);
+    expect(ide.status).toBe(IDLE);
+    return ide.read(AtaRegister.Count);
+  };
+  expect(check()).toBe(0xff);
+  for (const [code, count] of [
+    [0xe0, 0],
+    [0xe1, 0xff],
+    [0xe2, 0],
+    [0xe3, 0xff],
+    [0xe6, 0],
+  ]) {
+    ide.write(AtaRegister.Command, code);
+    expect([code, ide.status, check()]).toEqual([code, IDLE, count]);
+  }
+  // A command for the disc wakes it.
+  expect(ide.pio(read(1, 1)).bytes.length).toBe(2048);
+  expect(check()).toBe(0xff);
+  ide.pio(cdb(PacketOp.StartStopUnit, 0, 0, 0, 0x30));
+  expect(check()).toBe(0);
+  ide.pio(cdb(PacketOp.StartStopUnit, 0, 0, 0, 0x10));
+  expect(check()).toBe(0xff);
+});
+
 test("what an ATA host asks of a disk is aborted with the signature", () => {
   const ide = rig();
   for (const code of [0xec, 0x20, 0x21, 0xc8, 0x30, 0xca, 0x25, 0xc4, 0xf8]) {

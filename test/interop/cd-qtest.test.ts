@@ -179,7 +179,7 @@ const KNOWN: Known[] = [
   {
     name: "control of the lead-out",
     verdict:
-      "ECMA-130 §22.3.4: that of the track before it; QEMU adds the copy bit, which the track itself does not have",
+      "ECMA-130 §22.3.1: that of the track before it; QEMU adds the copy bit, which the track itself does not have",
     applies: ([code, , , , , , , , , format]) => code === PacketOp.ReadToc && format >> 6 === 0,
     same: (a, b) => a.data === b.data.replace("0016aa", "0014aa"),
   },

@@ -259,7 +259,8 @@ export const CD_KNOWN: readonly Known[] = [
   },
   {
     name: "sense of a READ CD with reserved bits",
-    verdict: "MMC-6: INVALID FIELD IN CDB comes before what is wrong with the address; QEMU looks at the address only",
+    verdict:
+      "MMC-6, READ CD: INVALID FIELD IN CDB, which ours finds before what is wrong with the address; QEMU looks at the address only",
     applies({ program, step, ours: traces, what }) {
       if (!what.startsWith("value") || packetOf(program, step, traces)?.[0] !== PacketOp.RequestSense) return false;
       const packet = packetOf(program, lastAccepted(program, step, traces) - 1, traces);

@@ -53,7 +53,7 @@ function readToc(packet: readonly number[]): Loose {
   switch (packet[9] >> 6) {
     case 0: {
       const word = packet[6] === 0xaa ? 2 : 6;
-      const why = "ECMA-130 §22.3.4: the lead-out has the control bits of the track before it; QEMU adds one";
+      const why = "ECMA-130 §22.3.1: the lead-out has the control bits of the track before it; QEMU adds one";
       return { words: new Map([[word, why]]), bits: new Map([[word, 0x0200]]) };
     }
     case 1:

@@ -1,5 +1,7 @@
 // The cases of QEMU's tests/qtest/ahci-test.c that are about the drive and not about the host adapter, re-expressed on our
-// ports and named after them. Left out: /ahci/{sanity,pci_*,hba_*} and the NCQ cases, which IDE has no place for.
+// ports and named after them. Left out is what IDE has no place for: the host adapter's own (/ahci/sanity, /ahci/pci_spec,
+// /ahci/pci_enable, /ahci/hba_spec, /ahci/hba_enable) and NCQ (/ahci/io/ncq/simple, /ahci/io/ncq/retry,
+// /ahci/migrate/ncq/simple, /ahci/migrate/ncq/halted).
 import { describe, expect, test } from "vitest";
 import { AtaRegister, AtaStatus, BmCommand, BmStatus } from "../../../../assembly/spec/ata.ts";
 import { PacketOp } from "../../../../assembly/spec/mmc.ts";
@@ -267,18 +269,21 @@ describe("CD", () => {
   const read10 = (count: number) => cdb(PacketOp.Read10, 0, ...be(0, 4), 0, ...be(count, 2));
 
   test.each([
-    ["dma", "single", 1],
-    ["dma", "multi", 3],
-    ["pio", "single", 1],
-    ["pio", "multi", 3],
-  ])("/ahci/cdrom/%s/%s", (mode, _name, count) => {
+    ["/ahci/cdrom/dma/single", true, 1],
+    ["/ahci/cdrom/dma/multi", true, 3],
+    ["/ahci/cdrom/pio/single", false, 1],
+    ["/ahci/cdrom/pio/multi", false, 3],
+  ] as const)("%s", (_name, dma, count) => {
     const ide = drive(count);
-    same(mode === "dma" ? ide.dma(read10(count), count * 2048) : ide.pio(read10(count), 2048).bytes, ide.want);
+    same(dma ? ide.dma(read10(count), count * 2048) : ide.pio(read10(count), 2048).bytes, ide.want);
     expect(ide.last.status).toBe(IDLE);
   });
 
   /** What stops and starts there is the command engine of the host adapter, here the bus master. */
-  test.each(["pio", "dma"])("/ahci/cdrom/engine_restart/%s", async (mode) => {
+  test.each([
+    ["/ahci/cdrom/engine_restart/pio", "pio"],
+    ["/ahci/cdrom/engine_restart/dma", "dma"],
+  ])("%s", async (_name, mode) => {
     const block = new SparseBlock(2 * 2048);
     block.poke(0, sectors(2, 2048));
     const ide = new CdBench([[{ cd: cdFromBlock(block) }]]);

@@ -66,25 +66,28 @@ test("hd-geo/ide/none", () => {
   ]);
 });
 
-for (const table of ["blank", "lba", "chs"] as const) {
-  test(`hd-geo/ide/drive/mbr/${table}`, () => check(both(table)));
-}
+test.each([
+  ["hd-geo/ide/drive/mbr/blank", "blank"],
+  ["hd-geo/ide/drive/mbr/lba", "lba"],
+  ["hd-geo/ide/drive/mbr/chs", "chs"],
+] as const)("%s", (_name, table) => check(both(table)));
 
 test("hd-geo/ide/drive/cd_0", () => {
   const cd = { cd: cdFromBlock(new FakeBlock(2048)) };
   check([[[cd, null]], [[disk(SMALL, "blank"), CHST.small]]]);
 });
 
-for (const table of ["blank", "lba", "chs"] as const) {
-  test(`hd-geo/ide/device/mbr/${table}`, () =>
-    check(both(table).map((drives) => drives.map(([block, want]) => [{ block } as IdeDrive, want]))));
-}
+test.each([
+  ["hd-geo/ide/device/mbr/blank", "blank"],
+  ["hd-geo/ide/device/mbr/lba", "lba"],
+  ["hd-geo/ide/device/mbr/chs", "chs"],
+] as const)("%s", (_name, table) =>
+  check(both(table).map((drives) => drives.map(([block, want]) => [{ block } as IdeDrive, want]))),
+);
 
 /** cyls, heads and secs given; the second case has a translation, too, which is the firmware's. */
-for (const name of ["chs", "chst"]) {
-  test(`hd-geo/ide/device/user/${name}`, () => {
-    const want = [SMALL / (4 * 32), 4, 32] as const;
-    const given = { cylinders: want[0], heads: want[1], sectorsPerTrack: want[2] };
-    check([[[{ block: disk(SMALL, "chs"), geometry: given } as IdeDrive, want]]]);
-  });
-}
+test.each(["hd-geo/ide/device/user/chs", "hd-geo/ide/device/user/chst"])("%s", () => {
+  const want = [SMALL / (4 * 32), 4, 32] as const;
+  const given = { cylinders: want[0], heads: want[1], sectorsPerTrack: want[2] };
+  check([[[{ block: disk(SMALL, "chs"), geometry: given } as IdeDrive, want]]]);
+});

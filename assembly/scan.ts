@@ -32,7 +32,7 @@ export function zeroRun(at: usize, length: u32, unit: u32): u32 {
   return run | <u32>zero;
 }
 
-// Scratch of `incompressible`, in bytes: a histogram of 256 u32, then a hash table of 2^13 u32 (position + 1, 0: none).
+// Scratch of `incompressible`, in bytes: a histogram of 256 u32, then a hash table of 2^13 u32 (a word's tag; 0: none).
 const TABLE: usize = 256 * 4;
 const TABLE_BITS: u32 = 13;
 /** Of the buffer so many pieces are looked at, of so many bytes, not evenly spaced: what has a period is not to fall between. */
@@ -52,8 +52,15 @@ function pieceAt(index: u32, step: u32): u32 {
   return index * step + ((((index * 5) & 7) * (step - PIECE)) >> 3);
 }
 
-function slot(scratch: usize, word: u64): usize {
-  return scratch + TABLE + ((<usize>((word * GOLDEN) >> (64 - TABLE_BITS))) << 2);
+/** Of a piece, words are looked for from so many bytes on: each repeat has two of those that are remembered. */
+const LOOKED_AT: u32 = STRIDE * 2;
+
+/** Where a word with this product is remembered, and as what: 44 bits of it, which other words hardly share. */
+function slot(scratch: usize, product: u64): usize {
+  return scratch + TABLE + ((<usize>(product >> (64 - TABLE_BITS))) << 2);
+}
+function tag(product: u64): u32 {
+  return <u32>(product >> (32 - TABLE_BITS)) | 1;
 }
 
 /**
@@ -72,12 +79,18 @@ export function incompressible(at: usize, length: u32, scratch: usize): bool {
   let squares: u32 = 0;
   for (let count = scratch; count < scratch + TABLE; count += 4) squares += load<u32>(count) * load<u32>(count);
   if (squares > EVEN) return false;
-  for (let p: u32 = 0; p < length; p += STRIDE) store<u32>(slot(scratch, load<u64>(at + p)), p + 1);
+  for (let p: u32 = 0; p < length; p += STRIDE) {
+    const product = load<u64>(at + p) * GOLDEN;
+    const place = slot(scratch, product);
+    // A repeat at a multiple of the stride.
+    if (load<u32>(place) === tag(product)) return false;
+    store<u32>(place, tag(product));
+  }
   for (let piece: u32 = 0; piece < PIECES; piece++) {
-    for (let p = pieceAt(piece, step), end = p + PIECE - 7; p < end; p++) {
-      const word = load<u64>(at + p);
-      const known = load<u32>(slot(scratch, word));
-      if (known > 0 && known - 1 !== p && load<u64>(at + known - 1) === word) return false;
+    for (let p = pieceAt(piece, step), end = p + LOOKED_AT; p < end; p++) {
+      if (p % STRIDE === 0) continue;
+      const product = load<u64>(at + p) * GOLDEN;
+      if (load<u32>(slot(scratch, product)) === tag(product)) return false;
     }
   }
   return true;

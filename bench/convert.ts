@@ -28,12 +28,25 @@ const JOBS: Job[] = [
   ["vhdx", "qcow2"],
 ];
 /** qemu-img with all it has: 16 at a time, in any order. */
+const MANY = ["-m", "16", "-W"];
+const STREAM = ["-o", "subformat=streamOptimized"];
 const PACKED: Job[] = [
-  ["raw", "qcow2", ["-c", "-m", "16", "-W"]],
-  ["raw", "qcow2", ["-c", "-m", "16", "-W", "-o", "compression_type=zstd"]],
-  ["zlib.qcow2", "raw"],
-  ["zstd.qcow2", "raw"],
+  ["raw", "qcow2", ["-c", ...MANY]],
+  ["raw", "qcow2", ["-c", ...MANY, "-o", "compression_type=zstd"]],
+  ["zlib.qcow2", "raw", MANY],
+  ["zstd.qcow2", "raw", MANY],
+  ["raw", "vmdk"],
+  ["sparse.vmdk", "raw"],
+  ["raw", "vmdk", STREAM],
+  ["stream.vmdk", "raw"],
 ];
+/** How the sources are made that these read. */
+const SOURCES: Record<string, string[]> = {
+  "zlib.qcow2": ["-c", ...MANY, "-O", "qcow2"],
+  "zstd.qcow2": ["-c", ...MANY, "-O", "qcow2", "-o", "compression_type=zstd"],
+  "sparse.vmdk": ["-O", "vmdk"],
+  "stream.vmdk": ["-O", "vmdk", ...STREAM],
+};
 
 /** @param place where the files go: 10 GB, or 2 when quick @throws Error when qemu-img is missing, or finds what we made different */
 export async function convertBenches(quick: boolean, place = tmpdir()): Promise<Conversion[]> {
@@ -52,17 +65,23 @@ export async function convertBenches(quick: boolean, place = tmpdir()): Promise<
   });
 }
 
-/** The same for compressed images, written and read. */
-export async function packedBenches(quick: boolean, place = tmpdir()): Promise<Conversion[]> {
+/** The same for compressed images and VMDKs, written and read: those whose name has all the words. */
+export async function packedBenches(quick: boolean, place = tmpdir(), words: string[] = []): Promise<Conversion[]> {
+  const jobs = PACKED.filter((job) => words.every((word) => nameOf(job).includes(word)));
   return inFolder(quick, place, async (folder, source) => {
-    for (const codec of ["zlib", "zstd"]) {
-      const args = ["-c", "-m", "16", "-W", "-O", "qcow2", "-o", `compression_type=${codec}`];
-      execFileSync("qemu-img", ["convert", ...args, source("raw"), source(`${codec}.qcow2`)]);
+    for (const from of new Set(jobs.map(([from]) => from))) {
+      if (SOURCES[from])
+        execFileSync("qemu-img", ["convert", "-f", "raw", ...SOURCES[from], source("raw"), source(from)]);
     }
     const results: Conversion[] = [];
-    for (const job of PACKED) results.push(await convert(folder, source, job, quick ? 2 : 5));
+    for (const job of jobs) results.push(await convert(folder, source, job, quick ? 2 : 5));
     return results;
   });
+}
+
+function nameOf([from, to, options = []]: Job): string {
+  const [codec] = ["zstd", "streamOptimized"].filter((word) => options.join().includes(word));
+  return `${from} → ${to}${codec ? ` (${codec})` : options.includes("-c") ? " (zlib)" : ""}`;
 }
 
 async function inFolder<T>(
@@ -83,9 +102,10 @@ async function inFolder<T>(
 async function convert(
   folder: string,
   source: (format: string) => string,
-  [from, to, options = []]: Job,
+  job: Job,
   rounds: number,
 ): Promise<Conversion> {
+  const [from, to, options = []] = job;
   const target = join(folder, "target");
   const exact = to === "vpc" ? ["-o", "force_size=on"] : [];
   const format = from.split(".").at(-1)!;
@@ -117,8 +137,7 @@ async function convert(
   }
   const ratios = times.paravane.map((time, i) => time / times["qemu-img"][i]).sort((a, b) => a - b);
   const seconds = Object.fromEntries(Object.entries(times).map(([name, list]) => [name, median(list)]));
-  const codec = /zstd/.test(options.join()) ? " (zstd)" : options.includes("-c") ? " (zlib)" : "";
-  return { name: `${from} → ${to}${codec}`, seconds, ratio: [median(ratios), ratios[0], ratios[rounds - 1]], peak };
+  return { name: nameOf(job), seconds, ratio: [median(ratios), ratios[0], ratios[rounds - 1]], peak };
 }
 
 /** Runs it to its end: seconds, and MiB of memory at the most. @throws Error when it fails */

@@ -17,7 +17,8 @@ import { coreTable, modelTable } from "./tables.ts";
 
 const USAGE = `npm run bench -- [options] [word…]     benches whose name contains every word given; "models" is one,
                                        "formats" another; only when named: "large" (disks of terabytes),
-                                       "convert" and "compress" (against qemu-img, minutes)
+                                       "convert" and "compress" (against qemu-img, minutes; more words choose among
+                                       what "compress" converts: zlib, zstd, vmdk, stream)
 
   --quick       fewer rounds
   --json FILE   where the figures go (default build/bench.json)
@@ -81,8 +82,8 @@ if (values.help) {
   const convert =
     named === "convert"
       ? await convertBenches(values.quick, values.in)
-      : named === "compress"
-        ? await packedBenches(values.quick, values.in)
+      : positionals[0] === "compress"
+        ? await packedBenches(values.quick, values.in, positionals.slice(1))
         : [];
   if (convert.length > 0) console.log(`\n${convertTable(convert)}`);
   if (cores.length + models.length + formats.length + large.length + convert.length === 0) {

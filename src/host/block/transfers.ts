@@ -39,6 +39,8 @@ export class Transfers {
   readonly #promises: Promise<void>[] = [];
   /** Being put together, not issued yet. */
   #open: Transfer | null = null;
+  /** Other reads for the same request, which may turn out to be neighbours in the store, in another order. */
+  readonly #apart: Transfer[] = [];
   /** Bytes moved so far. */
   copied = 0;
 
@@ -53,19 +55,19 @@ export class Transfers {
   add(request: BlockRequest, from: number, length: number, position: number, write: boolean): Promise<unknown> | null {
     const open = this.#open;
     if (open && open.write === write && open.memory === request.memory && open.position + open.length === position) {
-      if (open.segments !== open.own) {
-        open.own.clear();
-        open.own.pushSlice(open.segments, 0, open.length);
-        open.segments = open.own;
-      }
-      open.own.pushSlice(request.segments, from, length);
-      open.length += length;
+      this.#extend(open, request.segments, from, length);
       open.requests.push(request);
       open.pieces.push(from, length);
       return null;
     }
-    this.issue();
-    if (this.#flying.some((transfer) => transfer.overlaps(write, position, length))) return this.settled();
+    if (open && !write && !open.write && open.requests[open.requests.length - 1] === request) {
+      this.#apart.push(open);
+      this.#open = null;
+    } else this.issue();
+    if (this.#flying.some((transfer) => transfer.overlaps(write, position, length))) {
+      this.issue();
+      return this.settled();
+    }
     const transfer = this.#free.pop() ?? new Transfer();
     transfer.write = write;
     transfer.position = position;
@@ -84,11 +86,49 @@ export class Transfers {
     return null;
   }
 
-  /** Starts the transfer that was being put together. */
+  /** Starts what was being put together. */
   issue(): void {
     const transfer = this.#open;
-    if (!transfer) return;
     this.#open = null;
+    if (this.#apart.length === 0) {
+      if (transfer) this.#start(transfer);
+      return;
+    }
+    const list = this.#apart.splice(0);
+    if (transfer) list.push(transfer);
+    list.sort((a, b) => a.position - b.position);
+    let last = list[0];
+    for (let i = 1; i < list.length; i++) {
+      const next = list[i];
+      if (last.memory === next.memory && last.position + last.length === next.position) this.#join(last, next);
+      else {
+        this.#start(last);
+        last = next;
+      }
+    }
+    this.#start(last);
+  }
+
+  #join(transfer: Transfer, next: Transfer): void {
+    this.#extend(transfer, next.segments, 0, next.length);
+    for (const [i, request] of next.requests.entries()) {
+      transfer.requests.push(request);
+      transfer.pieces.push(next.pieces[i * 2], next.pieces[i * 2 + 1]);
+    }
+    this.#recycle(next);
+  }
+
+  #extend(transfer: Transfer, segments: SegmentList, from: number, length: number): void {
+    if (transfer.segments !== transfer.own) {
+      transfer.own.clear();
+      transfer.own.pushSlice(transfer.segments, 0, transfer.length);
+      transfer.segments = transfer.own;
+    }
+    transfer.own.pushSlice(segments, from, length);
+    transfer.length += length;
+  }
+
+  #start(transfer: Transfer): void {
     let first: void | Promise<void>;
     try {
       first = this.#move(transfer.write, transfer.position, transfer.memory, transfer.segments);

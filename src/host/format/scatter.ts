@@ -1,28 +1,34 @@
 import type { SegmentList } from "../../core/segments.ts";
 
-/** Fills segments, in their order, with bytes that come in pieces. */
+/** Fills segments with bytes that come in pieces, in any order. */
 export class Scatter {
   readonly #memory: Uint8Array;
   readonly #segments: SegmentList;
+  /** A run, and which byte of all of them is its first. */
   #run = 0;
-  #inRun = 0;
+  #start = 0;
 
   constructor(memory: Uint8Array, segments: SegmentList) {
     this.#memory = memory;
     this.#segments = segments;
   }
 
-  /** What does not fit is left out. */
-  put(bytes: Uint8Array): void {
+  /** @param at which byte of all the segments the first one is; below 0, as many are left out, and what passes the end is too */
+  put(at: number, bytes: Uint8Array): void {
     const segments = this.#segments;
-    for (let at = 0; at < bytes.length && this.#run < segments.count; ) {
-      const take = Math.min(bytes.length - at, segments.length(this.#run) - this.#inRun);
-      this.#memory.set(bytes.subarray(at, at + take), segments.start(this.#run) + this.#inRun);
-      at += take;
-      this.#inRun += take;
-      if (this.#inRun < segments.length(this.#run)) continue;
+    let from = Math.max(0, -at);
+    if (at + from < this.#start) this.#run = this.#start = 0;
+    while (from < bytes.length && this.#run < segments.count) {
+      const length = segments.length(this.#run);
+      const inRun = at + from - this.#start;
+      const take = Math.min(bytes.length - from, length - inRun);
+      if (take > 0) {
+        this.#memory.set(bytes.subarray(from, from + take), segments.start(this.#run) + inRun);
+        from += take;
+      }
+      if (inRun + Math.max(0, take) < length) continue;
+      this.#start += length;
       this.#run++;
-      this.#inRun = 0;
     }
   }
 }

@@ -55,10 +55,19 @@ export class Unpacker<U extends PackedUnit> {
   }
 
   /**
-   * Hands out what the units hold, in their order; the bytes are good during the call only.
+   * Hands out what the units hold, in the order of the store; the bytes are good during the call only.
    * @throws ParavaneError CORRUPT, and what the store throws
    */
-  *each(units: readonly U[], use: (bytes: Uint8Array, index: number) => void): Flow {
+  *each(given: readonly U[], use: (bytes: Uint8Array, index: number) => void): Flow {
+    // Writers that do several things at a time leave neighbours in any order.
+    const order = [...given.keys()].sort((a, b) => given[a].position - given[b].position);
+    yield* this.#ordered(
+      order.map((index) => given[index]),
+      (bytes, i) => use(bytes, order[i]),
+    );
+  }
+
+  *#ordered(units: readonly U[], use: (bytes: Uint8Array, index: number) => void): Flow {
     const buffers = this.#open();
     for (let i = 0; i < units.length; ) {
       const slot = this.#cached.get(units[i].position);
@@ -110,8 +119,7 @@ export class Unpacker<U extends PackedUnit> {
     let next = first + 1;
     for (; next < units.length; next++) {
       const { position, packed } = units[next];
-      const follows = position >= units[next - 1].position && position <= end + GAP;
-      if (!follows || position + packed - start > area.length || this.#cached.has(position)) break;
+      if (position > end + GAP || position + packed - start > area.length || this.#cached.has(position)) break;
       end = Math.max(end, position + packed);
     }
     end = Math.min(end, this.#store.size);

@@ -58,7 +58,7 @@ function reading(unpacker: Unpacker<PackedUnit>, units: readonly PackedUnit[], n
     expect([i, Buffer.compare(bytes, content(numbers[i]))]).toEqual([i, 0]);
     seen.push(i);
   });
-  const done = () => expect(seen).toEqual(units.map((_, i) => i));
+  const done = () => expect(seen.sort((a, b) => a - b)).toEqual(units.map((_, i) => i));
   const pending = run(flow);
   return pending ? pending.then(done) : done();
 }
@@ -75,7 +75,7 @@ test("units side by side are one read; the next time none, until they are forgot
   expect(store.reads.at(-1)).toEqual([units[7].position, units[7].packed]);
 });
 
-test("what lies far apart, or goes backwards, is read apart", () => {
+test("what lies far apart is read apart; the order does not matter", () => {
   const { bytes, units } = packed(4, 2 ** 15);
   const { store, unpacker } = opened(bytes);
   reading(unpacker, units, [0, 1, 2, 3]);
@@ -84,7 +84,7 @@ test("what lies far apart, or goes backwards, is read apart", () => {
   const near = packed(3);
   const other = opened(near.bytes);
   reading(other.unpacker, [near.units[2], near.units[1], near.units[0]], [2, 1, 0]);
-  expect(other.store.reads.length).toBe(3);
+  expect(other.store.reads).toEqual([[0, near.bytes.length]]);
 });
 
 test("a unit that is longer than it was thought to be is read in full, first or not", () => {

@@ -78,7 +78,8 @@ export abstract class LookupImage implements Image {
     const scatter = new Scatter(memory, segments);
     for (const [i, unit] of units.entries()) {
       const from = i === 0 ? offset - unit.start : 0;
-      scatter.put(yield* this.open(unit, from, Math.min(unit.size, end - unit.start)));
+      const bytes = yield* this.open(unit, from, Math.min(unit.size, end - unit.start));
+      scatter.put(unit.start + from - offset, bytes);
     }
   }
 

@@ -176,8 +176,7 @@ export class Qcow2Image implements Image {
       entries.push(tables.peek(Math.floor(cluster / tables.perTable), cluster % tables.perTable));
     }
     const scatter = new Scatter(memory, segments);
-    const put = (bytes: Uint8Array, i: number) =>
-      scatter.put(i === 0 ? bytes.subarray(offset - first * clusterBytes) : bytes);
+    const put = (bytes: Uint8Array, i: number) => scatter.put((first + i) * clusterBytes - offset, bytes);
     if (!this.#aes) return yield* unpacker.each(entries, put);
     for (const [i, entry] of entries.entries()) {
       if (entry & PACKED) yield* unpacker.each([entry], (bytes) => put(bytes, i));

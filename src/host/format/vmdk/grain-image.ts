@@ -18,9 +18,7 @@ export abstract class GrainImage extends LookupImage {
       at += length;
     }
     const scatter = new Scatter(memory, segments);
-    yield* this.unpacker.each(units, (bytes, i) =>
-      scatter.put(i === 0 ? bytes.subarray(offset - units[0].start) : bytes),
-    );
+    yield* this.unpacker.each(units, (bytes, i) => scatter.put(units[i].start - offset, bytes));
   }
 
   override *unpackUnit(unit: Unit): Flow<Uint8Array> {

@@ -28,6 +28,7 @@ const readCd = (type: number, flags: number, sub = 0) => [PacketOp.ReadCd, type,
 const SENSE = packet([PacketOp.RequestSense, 0, 0, 0, 18]);
 const EVENT = packet([PacketOp.GetEventStatus, 1, 0, 0, 0x10, 0, 0, 0, 8]);
 const EJECT = [...packet([PacketOp.StartStopUnit, 0, 0, 0, 2]), read(7)];
+const SRST = [out(8, 4), out(8, 0), CD];
 const features = (feature: number, count = 0) => [out(1, feature), out(2, count), out(7, 0xef)];
 const inquiry = (size: number) => [PacketOp.Inquiry, 0, 0, 0, size];
 
@@ -236,6 +237,27 @@ const CASES: Cases = {
       [[CD, out(1, 2), out(7, 0xa0)], "AltStatus", { AltStatus: 0x50 }],
       [[CD, out(1, 2), out(7, 0xa0)], "Count", { ...ABORTED, Count: 0 }],
       [[CD, out(1, 2), out(7, 0xa1)], "AltStatus", ABORTED],
+    ],
+  },
+  "START of a unit whose tray is open": {
+    holds: [[[...EJECT, ...packet([PacketOp.StartStopUnit, 0, 0, 0, 1])], "AltStatus", { AltStatus: 0x50, Error: 0 }]],
+    beside: [
+      [[...EJECT, ...packet([PacketOp.StartStopUnit, 0, 0, 0, 1])], "AltStatus", REFUSED],
+      [packet([PacketOp.StartStopUnit, 0, 0, 0, 1]), "AltStatus", { AltStatus: 0x58 }],
+      [[...EJECT, ...packet([PacketOp.TestUnitReady])], "AltStatus", { AltStatus: 0x50, Error: 0 }],
+    ],
+  },
+  "a tray that is open when SRST comes": {
+    holds: [
+      [[...EJECT, ...SRST, ...packet(READ)], "AltStatus", { AltStatus: 0x58, Error: 0 }],
+      [[...EJECT, ...SRST, ...packet([PacketOp.TestUnitReady])], "AltStatus", { AltStatus: 0x50, Error: 0 }],
+    ],
+    beside: [
+      // No reset; a reset before; a tray that nobody has opened.
+      [[...EJECT, ...packet(READ)], "AltStatus", { AltStatus: 0x58, Error: 0 }],
+      [[...SRST, ...EJECT, ...packet(READ)], "AltStatus", { AltStatus: 0x58, Error: 0 }],
+      [[...SRST, ...packet(READ)], "AltStatus", { AltStatus: 0x50, Error: 0 }],
+      [[...EJECT, ...SRST, ...packet(READ)], "AltStatus", REFUSED],
     ],
   },
 };

@@ -77,6 +77,12 @@ const isUnusual = (packet: readonly number[]) => (packet[1] & 0x1f) !== 0 || (pa
 
 const CHECK_POWER: ReadonlySet<number> = new Set([0x98, 0xe5]);
 
+/** Sense key NOT READY, as the Error register has it. */
+const NOT_READY = 0x20;
+
+const ejects = (step: Program[number]) =>
+  step.do === "packet" && step.bytes[0] === PacketOp.StartStopUnit && (step.bytes[4] & 3) === 2;
+
 /** What a channel with a CD drive shows besides. */
 export const CD_KNOWN: readonly Known[] = [
   {
@@ -280,5 +286,30 @@ export const CD_KNOWN: readonly Known[] = [
       (given(found.program, found.step, found.ours, AtaRegister.Features) & 2) !== 0 &&
       ours.registers[At.Status] === 0x58 &&
       failed(theirs, AtaError.Abort),
+  },
+  {
+    name: "START of a unit whose tray is open",
+    verdict:
+      "MMC-6, START STOP UNIT: to start is to make a medium ready, and there is none; QEMU does nothing, and well",
+    applies({ program, step, ours: traces, what }, { ours, theirs }) {
+      const packet = packetOf(program, step, traces);
+      if (packet?.[0] !== PacketOp.StartStopUnit || what !== "AltStatus") return false;
+      return (packet[4] & 3) === 1 && failed(ours, NOT_READY) && (theirs.registers[At.Status] & 1) === 0;
+    },
+  },
+  {
+    name: "a tray that is open when SRST comes",
+    verdict: "ATA/ATAPI-6 §9.2: a reset moves no medium; QEMU's drives have closed their tray then",
+    applies({ program, step, ours: traces, what }, { ours, theirs }) {
+      if (what !== "AltStatus" || !failed(ours, NOT_READY) || (theirs.registers[At.Status] & 1) !== 0) return false;
+      const open = program.slice(0, step).findIndex(ejects);
+      return (
+        open >= 0 &&
+        packetOf(program, step, traces) !== undefined &&
+        program
+          .slice(open, step)
+          .some((one) => one.do === "out" && one.register === AtaRegister.Control && (one.value & 4) !== 0)
+      );
+    },
   },
 ];

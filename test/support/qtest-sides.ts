@@ -173,7 +173,10 @@ export class Ours {
         const [status, reason] = [this.#in(AtaRegister.AltStatus, 1), this.#in(AtaRegister.Count, 1) & 3];
         this.#out(step.register, step.width, step.value);
         if (requests !== this.#requests() || mayWait(step.register, step.value)) pause(1);
-        const waits = this.#cd !== null && status & AtaStatus.DataRequest && reason !== AtaReason.Command;
+        // A packet's data that is to move by DMA has the reason of its command until the bus master is started.
+        const over = (this.#in(AtaRegister.AltStatus, 1) & AtaStatus.DataRequest) === 0;
+        const waits =
+          this.#cd !== null && (status & AtaStatus.DataRequest) !== 0 && (reason !== AtaReason.Command || over);
         const starts = step.register === AtaRegister.BmCommand && (step.value & 1) !== 0;
         if ((active || starts) && pauses.length > 0 && (waits || requests !== this.#requests()))
           this.#collect(trace, this.#cd !== null);

@@ -16,7 +16,8 @@ export class Qtest {
   readonly levels = new Uint8Array(24);
   /** Batches sent so far. */
   trips = 0;
-  readonly #folder: string;
+  /** Where its pipes are; its command line names it. */
+  readonly folder: string;
   readonly #child: ChildProcess;
   readonly #in: number;
   readonly #out: number;
@@ -27,14 +28,14 @@ export class Qtest {
 
   /** @param args QEMU's own; the machine, its RAM and the protocol are given here. Ended by force after `seconds`. */
   constructor(args: readonly string[], seconds: number) {
-    this.#folder = mkdtempSync(join(tmpdir(), "paravane-qtest-"));
-    const pipe = join(this.#folder, "q");
+    this.folder = mkdtempSync(join(tmpdir(), "paravane-qtest-"));
+    const pipe = join(this.folder, "q");
     execFileSync("mkfifo", [`${pipe}.in`, `${pipe}.out`]);
     const machine = ["-machine", "pc,accel=tcg", "-m", "16", "-S", "-nodefaults", "-display", "none", "-vga", "none"];
     const protocol = ["-qtest", `pipe:${pipe}`, "-qtest-log", "none"];
-    const errors = openSync(join(this.#folder, "stderr"), "w");
-    // Whatever happens to us, it ends in time; and when it has ended, our open or read does.
-    const script = 'timeout -s KILL "$0" qemu-system-x86_64 "$@"; exec 3<>"$PIPE.out"';
+    const errors = openSync(join(this.folder, "stderr"), "w");
+    // Whatever happens to us, it ends in time; and when it has ended, our open or read does. In the group that `close` ends.
+    const script = 'timeout --foreground -s KILL "$0" qemu-system-x86_64 "$@"; exec 3<>"$PIPE.out"';
     this.#child = spawn("sh", ["-c", script, String(seconds), ...machine, ...protocol, ...args], {
       stdio: ["ignore", "ignore", errors],
       env: { ...process.env, PIPE: pipe },
@@ -59,7 +60,8 @@ export class Qtest {
       let last = first;
       for (let bytes = 0; last < lines.length; last++) {
         bytes += lines[last].length + 1;
-        if (bytes > CHUNK) break;
+        // One that is longer goes alone: it has one answer.
+        if (bytes > CHUNK && last > first) break;
       }
       writeSync(this.#in, `${lines.slice(first, last).join("\n")}\n`);
       this.trips++;
@@ -86,7 +88,7 @@ export class Qtest {
     }
     closeSync(this.#in);
     closeSync(this.#out);
-    rmSync(this.#folder, { recursive: true, force: true });
+    rmSync(this.folder, { recursive: true, force: true });
   }
 
   /** The next answer; what stands before it moves interrupt lines. */
@@ -110,7 +112,7 @@ export class Qtest {
       }
       const got = readSync(this.#out, this.#buffer, 0, this.#buffer.length, null);
       if (got === 0) {
-        throw new Error(`QEMU ended at "${command}": ${readFileSync(join(this.#folder, "stderr"), "latin1")}`);
+        throw new Error(`QEMU ended at "${command}": ${readFileSync(join(this.folder, "stderr"), "latin1")}`);
       }
       this.#text = this.#text.slice(this.#at) + this.#buffer.toString("latin1", 0, got);
       this.#at = 0;

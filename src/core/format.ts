@@ -297,6 +297,8 @@ export interface OpenOptions extends Unlocking {
   readOnly?: boolean;
   /** Opens another file of the same image, named as the image names it. Without it such an image is refused. */
   openFile?: (name: string, readOnly: boolean) => Later<Store>;
+  /** Which disk of an archive that holds several, by its name there. */
+  member?: string;
   /** Faster decompressors than the built-in ones. */
   codecs?: { deflate?: Decompress; zstd?: Decompress };
   /** Told of anything odd that was tolerated. */

@@ -1,5 +1,6 @@
 // Images of formats that are only read here, built byte by byte.
 import { crc32, deflateRawSync, deflateSync } from "node:zlib";
+import { streamImage } from "./vmdk.ts";
 
 const SECTOR = 512;
 
@@ -330,6 +331,39 @@ export function qcow1Image(content: Uint8Array, { clusterBits = 12, l2Bits = 9, 
   return joined([head, l1, rest]);
 }
 
+/** A tar archive as old as POSIX.1-1988. */
+export function ovaImage(files: Record<string, Uint8Array | string>): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (const [name, given] of Object.entries(files)) {
+    const body = typeof given === "string" ? new TextEncoder().encode(given) : given;
+    const head = new Uint8Array(SECTOR);
+    const put = (at: number, text: string) => head.set(new TextEncoder().encode(text), at);
+    put(0, name);
+    put(100, "0000644");
+    put(124, body.length.toString(8).padStart(11, "0"));
+    put(148, " ".repeat(8));
+    put(156, "0");
+    put(257, "ustar");
+    put(263, "00");
+    const sum = head.reduce((all, byte) => all + byte, 0);
+    put(148, `${sum.toString(8).padStart(6, "0")}\0`);
+    parts.push(head, padded(body, SECTOR));
+  }
+  return joined([...parts, new Uint8Array(2 * SECTOR)]);
+}
+
+/** The descriptor of a machine with these disks. */
+export function ovf(files: readonly string[], attributes = ""): string {
+  const references = files.map((file, i) => `<File ovf:href="${file}" ovf:id="file${i}" ${attributes}/>`);
+  const disks = files.map((_, i) => `<Disk ovf:capacity="1" ovf:diskId="vmdisk${i}" ovf:fileRef="file${i}"/>`);
+  return `<?xml version="1.0"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1">
+  <References>${references.join("")}<File ovf:href="x.iso" ovf:id="iso"/></References>
+  <DiskSection><Info>Disks</Info>${disks.join("")}</DiskSection>
+</Envelope>
+`;
+}
+
 /** One small image of each format, by its name; of bundles, the descriptor. */
 export const READ_ONLY: Record<string, (content: Uint8Array) => Uint8Array> = {
   "parallels-bundle": (content) => new TextEncoder().encode(bundle(content, mixed(content.length, 9)).descriptor),
@@ -337,6 +371,7 @@ export const READ_ONLY: Record<string, (content: Uint8Array) => Uint8Array> = {
   qcow: (content) => qcow1Image(content),
   bochs: (content) => bochsImage(content, { extentBytes: 32768 }),
   cloop: (content) => cloopImage(content, 32768),
+  ova: (content) => ovaImage({ "vm.ovf": ovf(["disk1.vmdk"]), "disk1.vmdk": streamImage(content) }),
   dmg: (content) => dmgImage(dmgParts(content), { tables: 2 }),
 };
 

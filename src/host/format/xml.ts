@@ -11,7 +11,7 @@ export interface Element {
 
 const MAX_DEPTH = 32;
 const ENTITIES: Record<string, string> = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'" };
-const NAME = /[A-Za-z_][\w.-]*/y;
+const NAME = /[A-Za-z_][\w.:-]*/y;
 
 /** The root element. @throws RangeError, with the character where it went wrong */
 export function parseXml(text: string): Element {

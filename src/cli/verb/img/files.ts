@@ -27,6 +27,8 @@ export interface OpenImageOptions {
   /** The same of its parents, the nearest first, where they have others. */
   parentPassphrasesFor?: (path: string) => readonly (Passphrase | undefined)[] | undefined;
   locked?: boolean;
+  /** Which disk of an archive, where that holds several. */
+  memberOf?: (path: string) => string | undefined;
   /** A qcow2 image's internal snapshot. */
   snapshot?: string;
   onWarning?: (message: string) => void;
@@ -39,6 +41,7 @@ export interface OpenImageOptions {
 export async function openImage(name: string, options: OpenImageOptions = {}): Promise<Disk> {
   const { format, write = false, async = false, alone, backing, allow = [], committing, ...rest } = options;
   const { snapshot, onWarning, locked, passphraseFor, parentPassphrasesFor } = rest;
+  const member = rest.memberOf?.(name);
   const passphrase = passphraseFor?.(name);
   const parentPassphrases = parentPassphrasesFor?.(name);
   const path = imageFile(name);
@@ -55,6 +58,7 @@ export async function openImage(name: string, options: OpenImageOptions = {}): P
       ...(passphrase && { passphrase }),
       ...(parentPassphrases && { parentPassphrases }),
       ...(backing && { backing }),
+      ...(member !== undefined && { member }),
       ...(onWarning && { onWarning }),
       ...(snapshot !== undefined && { snapshot }),
     });

@@ -63,6 +63,8 @@ interface ImageOpts {
   path: string;
   format?: string;
   secret?: string;
+  /** Of an archive with several disks. */
+  member?: string;
   /** Of its parents, the nearest first. */
   parentSecrets?: readonly (string | undefined)[];
 }
@@ -80,16 +82,21 @@ export function parseImageOpts(text: string): ImageOpts {
       parentSecrets[depth - 1] = value;
       continue;
     }
-    if (["driver", "filename", "file.filename", ...KEY_SECRET].includes(name) || WITHOUT_EFFECT.includes(name)) {
+    if (
+      ["driver", "filename", "file.filename", "member", ...KEY_SECRET].includes(name) ||
+      WITHOUT_EFFECT.includes(name)
+    ) {
       if (name !== "file.driver" || FILE_DRIVERS.includes(value)) continue;
     }
     throw new UsageError(
       `${path}: the option "${name}=${value}" is not supported; known: driver, file.filename, ` +
-        "encrypt.key-secret, backing.encrypt.key-secret",
+        "encrypt.key-secret, backing.encrypt.key-secret, member",
     );
   }
   const secret = KEY_SECRET.map((name) => options.get(name)).find((id) => id !== undefined);
+  const member = options.get("member");
   const key = {
+    ...(member !== undefined && { member }),
     ...(secret !== undefined && { secret }),
     ...(parentSecrets.length > 0 && { parentSecrets: Array.from(parentSecrets) }),
   };
@@ -109,15 +116,17 @@ export function expandImageOpts(given: Given, formats: readonly string[], images
   const values = new Map(given.values);
   const keySecrets = new Map<string, string>();
   const parentSecrets = new Map<string, readonly (string | undefined)[]>();
+  const members = new Map<string, string>();
   const rest = given.rest.map((text, i) => {
     if (i >= images || !(all || text.startsWith("json:"))) return text;
     const name = formats[Math.min(i, formats.length - 1)];
     if (all && given.values.has(name)) throw new UsageError("--image-opts and --format are mutually exclusive");
-    const { path, format, secret, parentSecrets: below } = parseImageOpts(text);
+    const { path, format, secret, member, parentSecrets: below } = parseImageOpts(text);
+    if (member !== undefined) members.set(path, member);
     if (secret !== undefined) keySecrets.set(path, secret);
     if (below) parentSecrets.set(path, below);
     if (format !== undefined && !given.values.has(name)) values.set(name, [format]);
     return path;
   });
-  return { ...given, values, rest, keySecrets, parentSecrets };
+  return { ...given, values, rest, keySecrets, parentSecrets, members };
 }

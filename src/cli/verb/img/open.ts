@@ -22,6 +22,7 @@ export function openingOf(given: Given, format = "f"): OpenImageOptions {
     passphraseFor: (path) => secrets.passphrase(given.keySecrets?.get(path)),
     parentPassphrasesFor: (path) =>
       given.parentSecrets?.get(path)?.map((id) => (id === undefined ? undefined : secrets.passphrase(id))),
+    memberOf: (path) => given.members?.get(path),
     allow: given.values.get("allow"),
   };
 }

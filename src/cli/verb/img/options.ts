@@ -20,6 +20,8 @@ export interface Given {
   keySecrets?: ReadonlyMap<string, string>;
   /** The ids of its parents' secrets, the nearest first, where they have others. */
   parentSecrets?: ReadonlyMap<string, readonly (string | undefined)[]>;
+  /** The disks of archives that were asked for, by the archive's name. */
+  members?: ReadonlyMap<string, string>;
 }
 
 const nameOf = ({ long, short }: ImgOption) => long ?? short!;

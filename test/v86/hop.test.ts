@@ -68,7 +68,7 @@ async function travel(images: HopJob["images"]): Promise<HopReport[]> {
     const report = await inProcess({
       ...{ kit, images, loops: LOOPS, seed: random.u32() },
       // Some are saved again before what was begun again has ended.
-      after: random.oneIn(5) ? 0 : random.below(300),
+      after: random.oneIn(5) ? 0 : random.below(100),
       leave: random.pick(["finish", "drop"]),
       ...(hop > 0 && { load: states[hop & 1] }),
       ...(hop < HOPS && { save: states[(hop + 1) & 1] }),

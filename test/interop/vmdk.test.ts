@@ -129,6 +129,35 @@ peerTest("qemu-img", "qemu-utils", "a streamOptimized disk over a parent reads t
   expect(await img("compare", "-f", "vmdk", "-F", "raw", at("s.vmdk"), at("back.raw"))).toMatchObject({ code: 0 });
 });
 
+peerTest(
+  "qemu-img",
+  "qemu-utils",
+  "a parent named by another host's path is found beside the disk, by its name",
+  async () => {
+    qemuImg("create", "-f", "vmdk", at("base.vmdk"), String(8 * MiB));
+    qemuIo(at("base.vmdk"), `write -P 5 0 ${MiB}`);
+    const { cid } = JSON.parse(qemuImg("info", "--output=json", at("base.vmdk")))["format-specific"].data;
+    qemuImg("create", "-f", "vmdk", at("c.vmdk"), String(8 * MiB));
+    const child = Uint8Array.from(fs.readFileSync(at("c.vmdk")));
+    fs.writeFileSync(at("c.vmdk"), overParent(child, cid, "base.vmdk"));
+    qemuImg("convert", "-f", "vmdk", "-O", "raw", at("c.vmdk"), at("back.raw"));
+    expect(fs.readFileSync(at("back.raw"))[0]).toBe(5);
+    for (const hint of [
+      "/vmfs/volumes/5e0c/vm/base.vmdk",
+      "C:\\vms\\base.vmdk",
+      "\\\\host\\share\\base.vmdk",
+      "./base.vmdk",
+    ]) {
+      fs.writeFileSync(at("c.vmdk"), overParent(child, cid, hint));
+      expect(await img("compare", "-f", "vmdk", "-F", "raw", at("c.vmdk"), at("back.raw"))).toMatchObject({ code: 0 });
+    }
+    fs.writeFileSync(at("c.vmdk"), overParent(child, cid ^ 1, "/vmfs/volumes/5e0c/vm/base.vmdk"));
+    expect((await img("compare", "-f", "vmdk", "-F", "raw", at("c.vmdk"), at("back.raw"))).stderr).toContain(
+      "another disk",
+    );
+  },
+);
+
 /** A disk of some tables' length, of which much is zeros; not whole in any unit. */
 function content(): Uint8Array {
   const random = randomFrom(8);

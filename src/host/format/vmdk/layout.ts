@@ -165,7 +165,16 @@ export function parentOf(store: Store, { parentCid, parentHint }: Descriptor): {
   if (parentCid === NO_PARENT) return {};
   if (parentHint === undefined) throw corrupt(store, "descriptor", 0, "has a parentCID, but no parentFileNameHint");
   const windows = /^[a-zA-Z]:|\\/.test(parentHint);
-  return { parent: { paths: [parentHint], format: "vmdk", identities: [parentCid], windows } };
+  // Another host's absolute path, such as ESXi's /vmfs/volumes/…: the parent may have come along with the disk.
+  const beside = parentHint.startsWith("/") ? [parentHint.slice(parentHint.lastIndexOf("/") + 1)] : [];
+  return {
+    parent: {
+      paths: [parentHint, ...beside.filter((name) => name !== "")],
+      format: "vmdk",
+      identities: [parentCid],
+      windows,
+    },
+  };
 }
 
 /** @throws ParavaneError CORRUPT, UNSUPPORTED */

@@ -122,7 +122,7 @@ async function moment(disks: readonly LateBlock[], after: number, random: Random
   while (disks.every(({ underWay }) => underWay.length === 0)) await new Promise(setImmediate);
 }
 
-process.once("message", async (job: HopJob) => {
-  const answer = await hop(job).catch((thrown) => ({ error: String(thrown?.stack ?? thrown) }));
-  process.send!(answer, () => process.exit());
+// It does not end by itself: its end could be heard of before its answer.
+process.on("message", async (job: HopJob) => {
+  process.send!(await hop(job).catch((thrown) => ({ error: String(thrown?.stack ?? thrown) })));
 });

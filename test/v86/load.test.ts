@@ -18,7 +18,7 @@ import { loadDisk, takeOut, twoSessions } from "../support/v86-load.ts";
 const folder = mkdtempSync(join(tmpdir(), "paravane-load-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-const SECONDS = tier(25, 3600);
+const SECONDS = tier(120, 3600);
 const NAMES = ["ide", "virtio", "pvscsi"];
 /** More damaged transfers than the three that libata bears with, and fewer than the seven that end in PIO. */
 const DAMAGE = [Op.Write, Op.Read].map((op) => ({ cause: "crc", ops: [op], every: 10, times: 3 }) as const);
@@ -49,7 +49,7 @@ guestTest(
     expect(await guest.run("cat /cd/second")).toBe("session 2\n");
 
     await load(guest);
-    if (SECONDS > 60)
+    if (SECONDS > 120)
       for (const [i, disk] of counted.entries()) console.info(`${SECONDS} s of load, ${disk.describe(NAMES[i])}`);
     expect(await guest.run("cat /sys/class/ata_device/dev1.0/xfer_mode")).toBe("XFER_UDMA_2\n");
 

@@ -45,6 +45,9 @@ const noMaster: Step = { do: "master", on: false };
 const trim = (feature: number, count: number) => [FIRST, out(1, feature), out(2, 0), out(2, count), out(7, 0x06)];
 const diagnose = [FIRST, out(7, 0x90)];
 
+/** One start of the bus master for two commands. */
+const twice = (code: number) => [...table(2048), start, FIRST, ...sectors(code, 0, 1), ...sectors(code, 1, 1)];
+
 const CASES: Cases = {
   IDNF: {
     holds: [[[FIRST, ...sectors(0x20, 5000)], "Error", { Error: 4 }]],
@@ -132,12 +135,15 @@ const CASES: Cases = {
   },
   "the descriptor pointer while Active": {
     holds: [
+      // What the second has written is found later.
+      [[...twice(0xca), out(16, 0), ...sectors(0x20, 1, 1), drain(256)], "value 0", {}, { 0: 9 }],
       [[...table(512), start, out(20, 0x10000, 4)], "BmTable", { BmTable: 0 }],
       [[...table(1024), start, FIRST, ...sectors(0xc8, 0, 1), ...sectors(0xc8, 0, 1)], "BmStatus", { BmStatus: 4 }],
     ],
     beside: [
       [[...table(512), start], "BmTable", { BmTable: 0 }],
       [[...table(512), start, out(16, 0), out(20, 0x10000, 4)], "BmTable", { BmTable: 0 }],
+      [[...twice(0xc8), out(16, 0), ...sectors(0x20, 1, 1), drain(256)], "value 0", {}, { 0: 9 }],
       // Of two commands the second alone is by DMA.
       [
         [...table(1024), start, FIRST, ...sectors(0x20, 0, 1), drain(256), ...sectors(0xc8, 0, 1)],

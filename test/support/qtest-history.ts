@@ -62,6 +62,7 @@ export const failed = (trace: Trace, error: number) =>
 export const POWER: ReadonlySet<number> = new Set([0x94, 0x95, 0x96, 0x97, 0x99, 0xe0, 0xe1, 0xe2, 0xe3, 0xe6]);
 
 const DMA: ReadonlySet<number> = new Set([0x25, 0x35, 0xc8, 0xc9, 0xca, 0xcb, 0x06]);
+const DMA_WRITES: ReadonlySet<number> = new Set([0x35, 0xca, 0xcb]);
 
 /** Was an odd number of 16-bit words moved before `step`? */
 export function oddWords(program: Program, step: number): boolean {
@@ -100,26 +101,39 @@ function byDma(program: Program, i: number, ours: readonly Trace[]): boolean {
 }
 
 /**
- * Since the bus master was started: was its table register written, or has it served another command? BMIDE forbids the
- * first and has the host stop the engine before the second.
+ * Up to `step`, was the table register of the bus master written after its start, or has it served another command? BMIDE
+ * forbids the first and has the host stop the engine before the second. `now`: since the last start; `wrote`: for a command
+ * that writes to the disk.
  */
-export function pointerMoved({ program, step, what, ours }: Found): boolean {
+function misused(
+  program: Program,
+  step: number,
+  ours: readonly Trace[],
+): { now: boolean; ever: boolean; wrote: boolean } {
   let commands = 0;
-  let moved = false;
-  let ever = false;
+  const found = { now: false, ever: false, wrote: false };
   for (let i = 0; i <= step && i < program.length; i++) {
     const each = program[i];
     const active = i > 0 && (ours[i - 1].registers[At.BmStatus] & 1) !== 0;
-    if (!active) moved = false;
+    if (!active) found.now = false;
     if (each.do !== "out") continue;
     const dma = byDma(program, i, ours);
     if (dma) commands++;
-    if (active && (each.register >= 20 || (dma && commands > 1))) moved = true;
-    ever ||= moved;
+    if (active && (each.register >= 20 || (dma && commands > 1))) found.now = true;
+    found.ever ||= found.now;
+    found.wrote ||= found.now && DMA_WRITES.has(lastCommand(program, i, ours) as number);
   }
-  // What was written by then is found later.
-  return step < program.length && !what.startsWith("value") ? moved : ever;
+  return found;
 }
+
+export function pointerMoved({ program, step, what, ours }: Found): boolean {
+  const { now, wrote } = misused(program, step, ours);
+  // What was written by then is found later.
+  return now || (wrote && (step >= program.length || /^(value|memory)/.test(what)));
+}
+
+/** Has a program that shows no difference left one in memory that nobody has looked at? */
+export const leavesMemory = (program: Program, ours: readonly Trace[]) => misused(program, program.length, ours).ever;
 
 /** Did the last DMA begun up to `step` meet addresses that are not memory of both machines? */
 export function stray(step: number, ours: readonly Trace[]): boolean {

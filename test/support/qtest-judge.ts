@@ -1,7 +1,7 @@
 import { AtaCommand, AtaStatus } from "../../assembly/spec/ata.ts";
 import { Op } from "../../src/core/block.ts";
 import { CD_FORGET, CD_SETTINGS, cdSettings } from "./qtest-cd-program.ts";
-import { At, lastCommand, POWER } from "./qtest-history.ts";
+import { At, lastCommand, leavesMemory, POWER } from "./qtest-history.ts";
 import { knownDifference } from "./qtest-known.ts";
 import { type CdPlace, Layout, onlySecond, type Program, type Sizes, show } from "./qtest-program.ts";
 import { Ours, Theirs } from "./qtest-sides.ts";
@@ -287,7 +287,7 @@ export class Judge {
       (traces) => compare(program, ours.traces, traces, this.#absent) !== null,
     );
     const difference = compare(program, ours.traces, theirs, this.#absent) ?? this.#disks(program.length);
-    this.#state = staleMemory(ours.traces, theirs) ? "ended" : "clean";
+    this.#state = staleMemory(ours.traces, theirs) || leavesMemory(program, ours.traces) ? "ended" : "clean";
     if (difference === null) return null;
     const { step, what } = difference;
     if (/^(drive|memory)/.test(what) && staleMemory(ours.traces, theirs.slice(0, step))) {

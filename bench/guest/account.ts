@@ -5,7 +5,7 @@ import type { Guest } from "../../test/support/v86-guest.ts";
 export interface Account {
   /** Accesses to ports and to memory outside RAM, by the emulator's own code and ours alike. */
   callbacks: number;
-  /** Rising requests for an interrupt, the timer's included. */
+  /** Interrupts that the guest has counted, but the timer's and the serial line's. */
   interrupts: number;
   /** Microseconds of the profile, by whose code it was. */
   guest: number;
@@ -16,16 +16,16 @@ export interface Account {
 
 const ACCESSES = ["read8", "read16", "read32", "write8", "write16", "write32"];
 
-/** Counts until the function returned is called. */
-function count(guest: Guest): () => { callbacks: number; interrupts: number } {
-  const found = { callbacks: 0, interrupts: 0 };
+/** Counts accesses until the function returned is called. */
+function count(guest: Guest): () => number {
+  let callbacks = 0;
   const undo: (() => void)[] = [];
-  const wrap = (of: object, name: string, field: keyof typeof found) => {
+  const wrap = (of: object, name: string) => {
     const functions = of as Record<string, (...args: unknown[]) => unknown>;
     const own = Object.hasOwn(of, name);
     const original = functions[name];
     functions[name] = function (this: unknown, ...args: unknown[]) {
-      found[field]++;
+      callbacks++;
       return original.apply(this, args);
     };
     undo.push(() => {
@@ -35,14 +35,25 @@ function count(guest: Guest): () => { callbacks: number; interrupts: number } {
   };
   const { cpu } = guest;
   for (const access of ACCESSES) {
-    wrap(cpu.io, `port_${access}`, "callbacks");
-    if (access !== "read16") wrap(cpu, `mmap_${access}`, "callbacks");
+    wrap(cpu.io, `port_${access}`);
+    if (access !== "read16") wrap(cpu, `mmap_${access}`);
   }
-  wrap(cpu, "device_raise_irq", "interrupts");
   return () => {
     for (const each of undo) each();
-    return found;
+    return callbacks;
   };
+}
+
+const TIMER = 0;
+const SERIAL = 4;
+
+/** Interrupts so far, of all lines but two. */
+async function interruptsOf(guest: Guest): Promise<number> {
+  let sum = 0;
+  for (const [, line, times] of (await guest.run("cat /proc/interrupts")).matchAll(/^ *(\d+): +(\d+)/gm)) {
+    if (Number(line) !== TIMER && Number(line) !== SERIAL) sum += Number(times);
+  }
+  return sum;
 }
 
 interface Frame {
@@ -62,9 +73,11 @@ function ownerOf({ functionName, url }: Frame): "guest" | "emulator" | "devices"
 
 /** What `work`, which `guest` does, asks of its devices (once), and where its time goes (once more). */
 export async function account(guest: Guest, work: () => Promise<unknown>): Promise<Account> {
+  const before = await interruptsOf(guest);
   const counted = count(guest);
   await work();
-  const { callbacks, interrupts } = counted();
+  const callbacks = counted();
+  const interrupts = (await interruptsOf(guest)) - before;
   const session = new Session();
   session.connect();
   await session.post("Profiler.enable");

@@ -330,3 +330,15 @@ test("words of SMART data: those listed, of the command that they are of", () =>
   expect(words(0xd5, 6)).not.toContain(0);
   expect(words(0xd0, 0)).not.toContain(184);
 });
+
+test("DEVICE RESET ends the data of what hears it", () => {
+  const words = (after: number) => {
+    const follow = new DataWords();
+    follow.step(out(7, 0xec), 0x50, 0x58);
+    follow.step(out(7, 0x08), 0x58, after);
+    return follow.mask(drain(256), 4);
+  };
+  // A disk with data to give, and a drive that has reset itself.
+  expect(words(0x58)).toBe(0xffff);
+  expect(words(0x00)).toBe(0);
+});

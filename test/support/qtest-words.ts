@@ -103,14 +103,15 @@ export class DataWords {
       this.#freshSense = false;
       this.#at = 0;
     }
-    if (step.do === "out") this.#written(step.register, step.value, before);
+    if (step.do === "out") this.#written(step.register, step.value, before, after);
     // A PACKET that is refused takes no packet.
     if (step.do === "out" && step.register === 7 && (after & 0x08) === 0) this.#packet = "none";
     if (this.#packet === "given" && (after & 1) !== 0) this.#freshSense = true;
   }
 
-  #written(register: number, value: number, before: number): void {
-    const reset = register === 8 ? (value & 4) !== 0 : register === 7 && value === 8;
+  #written(register: number, value: number, before: number, after: number): void {
+    // A disk that has data to give does not hear DEVICE RESET.
+    const reset = register === 8 ? (value & 4) !== 0 : register === 7 && value === 8 && (after & 0x08) === 0;
     if (reset) {
       this.#packet = "none";
       this.#freshSense = false;

@@ -207,6 +207,14 @@ const CASES: Cases = {
       [[noMaster, FIRST, ...table(512), ...sectors(0xc8, 0, 1), start], "AltStatus", ABORTED],
     ],
   },
+  "reading 65,536 sectors without PCI bus mastering": {
+    holds: [[[noMaster, SECOND, ...table(512), start, ...sectors48(0x25, 0)], "BmStatus", { BmStatus: 4 }]],
+    beside: [
+      [[SECOND, ...table(512), start, ...sectors48(0x25, 0)], "BmStatus", { BmStatus: 4 }],
+      [[noMaster, SECOND, ...table(512), start, ...sectors48(0x25, 1)], "BmStatus", { BmStatus: 4 }],
+      [[noMaster, SECOND, ...table(512), start, ...sectors48(0x25, 0)], "BmStatus", { BmStatus: 1 }],
+    ],
+  },
   "commands that QEMU lacks": {
     holds: [[[FIRST, out(7, 0xe4)], "AltStatus", ABORTED]],
     beside: [

@@ -76,7 +76,11 @@ export function oddWords(program: Program, step: number): boolean {
 /** Is a packet's DRQ block not a number of 32-bit words? */
 export function oddBlock(program: Program, step: number, ours: readonly Trace[], theirs: readonly Trace[]): boolean {
   if (step === 0 || lastCommand(program, step, ours) !== 0xa0) return false;
-  return ((ours[step - 1].registers[At.LbaMid] | theirs[step].registers[At.LbaMid]) & 3) !== 0;
+  // With HOB set, the register shows another byte.
+  let at = step - 1;
+  while (at > 0 && highOrder(program, at)) at--;
+  const left = highOrder(program, step) ? 0 : theirs[step].registers[At.LbaMid];
+  return ((ours[at].registers[At.LbaMid] | left) & 3) !== 0;
 }
 
 /** Did a reset come between a DMA command and `step`? */

@@ -197,6 +197,18 @@ export const KNOWN: readonly Known[] = [
       (failed(ours, AtaError.Abort) || (highOrder(program, step) && (ours.registers[At.Status] & 1) !== 0)),
   },
   {
+    name: "reading 65,536 sectors without PCI bus mastering",
+    verdict:
+      "PCI 3.0 §6.2.2: no access to memory, so no table is read, and Active stays; QEMU reads zeros, 512 entries of 64 KiB, which are just as much",
+    applies: ({ program, step, what, ours: traces }, { ours, theirs }) =>
+      what === "BmStatus" &&
+      (ours.registers[At.BmStatus] & 1) === 1 &&
+      (ours.registers[At.BmStatus] ^ theirs.registers[At.BmStatus]) === 1 &&
+      lastCommand(program, step, traces) === 0x25 &&
+      lastWrite(program, step, AtaRegister.Count) === 0 &&
+      program.slice(0, step).findLast((each) => each.do === "master")?.on === false,
+  },
+  {
     name: "commands that QEMU lacks",
     verdict: "implemented as the specification has them; QEMU answers ABRT",
     applies: (found, { step, theirs }) =>

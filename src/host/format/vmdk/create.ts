@@ -225,7 +225,10 @@ function checked(options: CreateOptions) {
 }
 
 /** @throws ParavaneError INVALID when it is no VMDK */
-export function parentOf({ path, identity, format = "vmdk" }: NewParent): { cid: string; path: string } {
+export function parentOf(parent: NewParent): { cid: string; path: string } {
+  const { path, format = "vmdk" } = parent;
+  // There is room for one: a cut before the parent takes the next on, which it does at once, wants `rebase -u`.
+  const identity = parent.nextIdentity ?? parent.identity;
   if (format !== "vmdk") throw invalid(`the parent of a VMDK cannot be a ${format} image`, "Convert the parent first");
   if (!identity || !/^[0-9a-f]{8}$/.test(identity))
     throw invalid("the parent's CID is not known", "Give it as `identity`");

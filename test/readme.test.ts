@@ -64,7 +64,7 @@ console.log(bytes[0], bytes[8191], disk.format, changes.size > 4096);`;
 
 test("the examples of docs/ide.md run as printed, one after the other", () => {
   const examples = [...readFileSync("docs/ide.md", "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
-  expect(examples).toHaveLength(4);
+  expect(examples).toHaveLength(5);
   const script = resolve("build/docs-ide.mjs");
   writeFileSync(
     script,

@@ -151,7 +151,7 @@ peerTest(
       fs.writeFileSync(at("c.vmdk"), overParent(child, cid, hint));
       expect(await img("compare", "-f", "vmdk", "-F", "raw", at("c.vmdk"), at("back.raw"))).toMatchObject({ code: 0 });
     }
-    fs.writeFileSync(at("c.vmdk"), overParent(child, cid ^ 1, "/vmfs/volumes/5e0c/vm/base.vmdk"));
+    fs.writeFileSync(at("c.vmdk"), overParent(child, (cid ^ 1) >>> 0, "/vmfs/volumes/5e0c/vm/base.vmdk"));
     expect((await img("compare", "-f", "vmdk", "-F", "raw", at("c.vmdk"), at("back.raw"))).stderr).toContain(
       "another disk",
     );

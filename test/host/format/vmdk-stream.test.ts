@@ -188,6 +188,17 @@ test("over a parent, what it does not hold is the parent's; without the parent, 
   ]);
 });
 
+test("a parentCID that is no CID is refused, and not taken for no parent", async () => {
+  const store = new KeptStore();
+  await (await createDisk(store, { format: "vmdk", size: SIZE })).close();
+  for (const image of [bytes, contentOf(store)]) {
+    await expect(opened(overParent(image, -0x1234567, "base.vmdk"))).rejects.toMatchObject({
+      code: "CORRUPT",
+      message: expect.stringContaining("parentCID"),
+    });
+  }
+});
+
 test("it is written once: not by a guest, nor again", async () => {
   const store = new KeptStore(bytes.slice());
   const disk = await openDisk(store);

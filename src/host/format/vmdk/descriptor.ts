@@ -20,6 +20,7 @@ export interface Descriptor {
   text: string;
   /** Eight hexadecimal digits, lower case: changes when the disk's content does. */
   cid: string;
+  /** The same, or what stands there instead (see `parentOf` in layout.ts). */
   parentCid: string;
   createType: string;
   parentHint?: string;
@@ -58,7 +59,7 @@ export function parseDescriptor(text: string): Descriptor | null {
   return {
     text,
     cid,
-    parentCid: cidOf(values.get("parentcid")) ?? NO_PARENT,
+    parentCid: cidOf(values.get("parentcid")) ?? values.get("parentcid") ?? NO_PARENT,
     createType,
     ...(hint !== undefined && { parentHint: decoded(text, hint) }),
     extents,

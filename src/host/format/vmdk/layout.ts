@@ -163,6 +163,9 @@ function* readTree(
 /** @throws ParavaneError CORRUPT */
 export function parentOf(store: Store, { parentCid, parentHint }: Descriptor): { parent?: ParentReference } {
   if (parentCid === NO_PARENT) return {};
+  // A disk that says something of a parent must not be read as though it had none: zeros would stand for the parent's data.
+  if (!/^[0-9a-f]{8}$/.test(parentCid))
+    throw corrupt(store, "descriptor", 0, `has a parentCID that is none: "${parentCid}"`);
   if (parentHint === undefined) throw corrupt(store, "descriptor", 0, "has a parentCID, but no parentFileNameHint");
   const windows = /^[a-zA-Z]:|\\/.test(parentHint);
   // Another host's absolute path, such as ESXi's /vmfs/volumes/…: the parent may have come along with the disk.

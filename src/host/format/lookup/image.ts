@@ -67,16 +67,21 @@ export abstract class LookupImage implements Image {
     throw new ParavaneError("READ_ONLY", `${this.format} images are only read`, { file: this.store.name });
   }
 
-  *unpack(offset: number, memory: Uint8Array, segments: SegmentList): Flow {
-    const end = offset + segments.total;
+  /** The units that [offset, end) is in, all of them compressed. */
+  protected packedUnits(offset: number, end: number): Unit[] {
     const units: Unit[] = [];
     for (let at = offset; at < end; ) {
       const { unit, length } = this.find(at);
       units.push(unit!);
       at += length;
     }
+    return units;
+  }
+
+  *unpack(offset: number, memory: Uint8Array, segments: SegmentList): Flow {
+    const end = offset + segments.total;
     const scatter = new Scatter(memory, segments);
-    for (const [i, unit] of units.entries()) {
+    for (const [i, unit] of this.packedUnits(offset, end).entries()) {
       const from = i === 0 ? offset - unit.start : 0;
       const bytes = yield* this.open(unit, from, Math.min(unit.size, end - unit.start));
       scatter.put(unit.start + from - offset, bytes);

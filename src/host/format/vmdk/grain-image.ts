@@ -10,13 +10,7 @@ export abstract class GrainImage extends LookupImage {
   protected abstract readonly unpacker: Unpacker<Unit>;
 
   override *unpack(offset: number, memory: Uint8Array, segments: SegmentList): Flow {
-    const end = offset + segments.total;
-    const units: Unit[] = [];
-    for (let at = offset; at < end; ) {
-      const { unit, length } = this.find(at);
-      units.push(unit!);
-      at += length;
-    }
+    const units = this.packedUnits(offset, offset + segments.total);
     const scatter = new Scatter(memory, segments);
     yield* this.unpacker.each(units, (bytes, i) => scatter.put(units[i].start - offset, bytes));
   }

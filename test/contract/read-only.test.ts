@@ -11,7 +11,7 @@ import { createImage } from "../../src/host/image/create.ts";
 import { mapDisk } from "../../src/host/image/map.ts";
 import { measureImage } from "../../src/host/image/measure.ts";
 import { KeptStore } from "../support/disks.ts";
-import { bundle, mixed, READ_ONLY } from "../support/read-only.ts";
+import { bundle, hdsImage, mixed, READ_ONLY } from "../support/read-only.ts";
 import { contentOf, LateStore, randomFrom } from "../support/stores.ts";
 import { cowdExtent, descriptorText, seSparseExtent, streamExtent, streamImage } from "../support/vmdk.ts";
 
@@ -44,6 +44,7 @@ interface Case {
   mending?: string;
 }
 const PLAIN = ["qed", "bochs", "parallels-bundle"];
+const parallels = { format: "parallels", others: true, plain: true, mending: "UNSUPPORTED" };
 const lone = (type: string) => descriptorText(type, [`RW ${SIZE / 512} ${type.toUpperCase()} "e"`]);
 const vmdk = { format: "vmdk", others: true };
 const CASES: Case[] = [
@@ -69,6 +70,11 @@ const CASES: Case[] = [
     ...{ ...vmdk, name: "vmdk, compressed extents", files: { e: streamExtent(CONTENT, { entries: 128, grain: 8 }) } },
     image: descriptorText("custom", [`RW ${SIZE / 512} SPARSE "e"`]),
   },
+  {
+    ...{ ...parallels, name: "parallels, clusters of 63 sectors", whole: true },
+    image: hdsImage(CONTENT, undefined, 63 * 512, true),
+  },
+  { ...parallels, name: "parallels, clusters of 6 KiB", image: hdsImage(CONTENT, undefined, 6144) },
 ];
 
 describe.each(CASES)("$name", ({ format, image, files = {}, others, whole, plain, mending }) => {

@@ -14,6 +14,7 @@ import {
   type DmgPart,
   dmgImage,
   dmgParts,
+  hdsImage,
   mixed,
   qcow1Image,
   qedImage,
@@ -191,6 +192,33 @@ describe("dmg that QEMU does not read here", () => {
       expect(disk.describe()).toMatchObject({ compression: ["bzip2"] });
     });
   }
+});
+
+describe("Parallels disks of its first versions", () => {
+  for (const sectors of [63, 504]) {
+    peerTest("qemu-img", "qemu-utils", `clusters of ${sectors} sectors`, async () => {
+      const content = mixed(2 * MiB + 512 * 5);
+      const file = write("hdd", hdsImage(content, undefined, sectors * 512, true));
+      expect((await agree("parallels", file)).equals(Buffer.from(content))).toBe(true);
+      expect((await ours("check", file)).code).toBe(0);
+      const damaged = fs.readFileSync(file);
+      damaged.writeUInt32LE(0x7fffffff, 64);
+      const refused = await ours("check", write("hdd", damaged));
+      expect([refused.code, refused.stderr]).toEqual([2, expect.stringContaining("where no block can be")]);
+    });
+  }
+
+  peerTest("qemu-img", "qemu-utils", "of them a bundle, with a snapshot", async () => {
+    const [now, then] = [mixed(2 * MiB), mixed(2 * MiB, 9)];
+    const { descriptor, files } = bundle(now, then, { clusterBytes: 63 * 512 });
+    const folder = path("hdd");
+    fs.mkdirSync(folder);
+    fs.writeFileSync(`${folder}/DiskDescriptor.xml`, descriptor);
+    for (const [name, bytes] of Object.entries(files)) fs.writeFileSync(`${folder}/${name}`, bytes);
+    const raw = path("raw");
+    await done("convert", folder, raw);
+    expect(fs.readFileSync(raw).equals(Buffer.from(now))).toBe(true);
+  });
 });
 
 describe("Parallels bundles", () => {

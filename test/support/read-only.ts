@@ -375,13 +375,14 @@ export const READ_ONLY: Record<string, (content: Uint8Array) => Uint8Array> = {
   dmg: (content) => dmgImage(dmgParts(content), { tables: 2 }),
 };
 
-/** An expanding Parallels disk, or what it holds over one with the content `base`. */
-function hdsImage(content: Uint8Array, base?: Uint8Array, clusterBytes = 4096): Uint8Array {
+/** An expanding Parallels disk, or what it holds over one with the content `base`. `old`: entries are sectors. */
+export function hdsImage(content: Uint8Array, base?: Uint8Array, clusterBytes = 4096, old = false): Uint8Array {
   const count = Math.ceil(content.length / clusterBytes);
-  const start = Math.ceil((64 + count * 4) / clusterBytes) * clusterBytes;
+  const unit = old ? SECTOR : clusterBytes;
+  const start = Math.ceil((64 + count * 4) / unit) * unit;
   const head = new Uint8Array(start);
   const view = new DataView(head.buffer);
-  head.set(new TextEncoder().encode("WithouFreSpacExt"));
+  head.set(new TextEncoder().encode(old ? "WithoutFreeSpace" : "WithouFreSpacExt"));
   for (const [at, value] of [
     [16, 2],
     [28, clusterBytes / SECTOR],
@@ -394,7 +395,7 @@ function hdsImage(content: Uint8Array, base?: Uint8Array, clusterBytes = 4096): 
   for (let i = 0; i < count; i++) {
     const [bytes, below] = [content, base].map((all) => all?.subarray(i * clusterBytes, (i + 1) * clusterBytes));
     if (below ? Buffer.compare(bytes!, below) === 0 : isZero(bytes!)) continue;
-    view.setUint32(64 + i * 4, start / clusterBytes + clusters.length, true);
+    view.setUint32(64 + i * 4, (start + clusters.length * clusterBytes) / unit, true);
     clusters.push(padded(bytes!, clusterBytes));
   }
   return joined([head, ...clusters]);

@@ -104,7 +104,7 @@ describe("damage", () => {
     ["no magic", { 0: 0 }, "CORRUPT header"],
     ["version 3", { 16: 3 }, "UNSUPPORTED header"],
     ["clusters of nothing", { 28: 0 }, "CORRUPT header"],
-    ["odd clusters", { 28: 1008 }, "UNSUPPORTED header"],
+    ["clusters of seven sectors", { 28: 7 }, "UNSUPPORTED header"],
     ["huge clusters", { 28: 0x80000000 }, "UNSUPPORTED header"],
     ["a table past the end", { 32: 0x7fffffff }, "CORRUPT block allocation table"],
     ["few entries", { 32: 2 }, "CORRUPT header"],

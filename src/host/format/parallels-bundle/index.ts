@@ -5,8 +5,9 @@ import type { Store } from "../../../core/store.ts";
 import { LookupImage } from "../lookup/image.ts";
 import type { Found } from "../lookup/mapper.ts";
 import { Missing } from "../lookup/pages.ts";
-import { ParallelsImage } from "../parallels/image.ts";
-import { readLayout } from "../parallels/layout.ts";
+import type { ParallelsImage } from "../parallels/image.ts";
+import { openParallels } from "../parallels/index.ts";
+import type { LookedParallels } from "../parallels/lookup.ts";
 import { type Descriptor, isDescriptor, type Layer, readDescriptor, type Storage } from "./descriptor.ts";
 import { Files } from "./files.ts";
 
@@ -20,7 +21,7 @@ interface OpenLayer extends Layer {
   number: number;
   store: Store;
   /** Of an expanding disk. */
-  image?: ParallelsImage;
+  image?: ParallelsImage | LookedParallels;
 }
 interface OpenStorage extends Storage {
   layers: readonly OpenLayer[];
@@ -122,7 +123,7 @@ function* openLayers(
       }
       const file = yield* wait(openFile(layer.file, true));
       const number = opened.push(file) - 1;
-      const image = layer.plain ? undefined : new ParallelsImage(yield* readLayout(file, onWarning));
+      const image = layer.plain ? undefined : yield* openParallels(file, onWarning ? { onWarning } : {});
       layers.push({ ...layer, number, store: file, ...(image && { image }) });
     }
     list.push({ ...storage, layers });

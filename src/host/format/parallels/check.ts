@@ -8,7 +8,8 @@ import { blocksOf } from "../blocks/layout.ts";
 import { fill } from "../io.ts";
 import { HEADER_BYTES } from "./header.ts";
 import { changeHeader } from "./image.ts";
-import { type ParallelsLayout, readLayout, TABLE } from "./layout.ts";
+import { isUsual, type ParallelsLayout, readLayout, TABLE } from "./layout.ts";
+import { LookedParallels } from "./lookup.ts";
 
 /**
  * Looks at every entry of the table: can a cluster be there, and does nothing else have its place?
@@ -30,6 +31,7 @@ function* inspect(layout: ParallelsLayout): Flow<CheckReport> {
  */
 export function* repairParallels(store: Store, what: "leaks" | "all"): Flow<CheckReport> {
   const layout = yield* readLayout(store);
+  if (!isUsual(layout)) yield* new LookedParallels(layout).begin();
   const { problems } = yield* inspect(layout);
   const bad = problems.find(({ kind, structure }) => kind === "structure" && structure === TABLE);
   if (bad) {

@@ -4,6 +4,7 @@ import { clearLastBlock, compact, vacate } from "../blocks/compact.ts";
 import { BlocksImage } from "../blocks/image.ts";
 import { alignUp, fill, write } from "../io.ts";
 import { checkedSize } from "./create.ts";
+import { describeParallels } from "./describe.ts";
 import { changedHeader, HEADER_BYTES, type HeaderChange, parseHeader, SECTOR } from "./header.ts";
 import { layoutOf, type ParallelsLayout } from "./layout.ts";
 
@@ -53,19 +54,7 @@ export class ParallelsImage extends BlocksImage {
   }
 
   describe(): Record<string, unknown> {
-    const { header, blockSize } = this.layout;
-    return {
-      format: this.format,
-      size: this.size,
-      clusterSize: blockSize,
-      subformat: header.extended ? "expanding" : "expanding, 32-bit",
-      dirty: header.inUse,
-      geometry: header.geometry,
-      tableEntries: header.entries,
-      dataOffset: header.dataOffset * SECTOR,
-      ...(header.flags !== 0 && { flags: header.flags }),
-      ...(header.extension !== 0n && { formatExtension: Number(header.extension) * SECTOR }),
-    };
+    return describeParallels(this.layout);
   }
 }
 

@@ -21,6 +21,9 @@ export function* readLayout(store: Store, onWarning?: (message: string) => void)
   return layoutOf(store, header);
 }
 
+/** Can the core look clusters up, and the disk be written? */
+export const isUsual = ({ blockSize }: ParallelsLayout): boolean => Number.isInteger(Math.log2(blockSize));
+
 /** The layout that the header means. */
 export function layoutOf(store: Store, header: Header): ParallelsLayout {
   const { version, tracks, entries, extended, dataOffset, sectors } = header;
@@ -28,7 +31,7 @@ export function layoutOf(store: Store, header: Header): ParallelsLayout {
   if (version !== 2) throw unsupported(store, "header", `version ${version} of Parallels disks is not known`);
   const blockSize = tracks * SECTOR;
   if (tracks === 0) throw wrong(28, "says that a cluster has no sectors");
-  if (blockSize < MIN_CLUSTER || blockSize > MAX_CLUSTER || !Number.isInteger(Math.log2(blockSize))) {
+  if (blockSize < MIN_CLUSTER || blockSize > MAX_CLUSTER) {
     throw unsupported(store, "header", `Parallels clusters of ${tracks} sectors are not supported`);
   }
   const tableEnd = HEADER_BYTES + entries * 4;

@@ -239,6 +239,23 @@ test("a twoGbMaxExtentSparse disk over a parent, each extent from its own place 
   await expect(stale).rejects.toMatchObject({ code: "CORRUPT", message: expect.stringContaining("was changed") });
 });
 
+describe("an extent named by its path on another host", () => {
+  test.each([
+    ["C:\\vm\\disk-flat.vmdk", "disk-flat.vmdk"],
+    ["/vmfs/volumes/datastore1/vm/disk-flat.vmdk", "disk-flat.vmdk"],
+    ["\\\\server\\share\\disk-flat.vmdk", "disk-flat.vmdk"],
+    ["parts\\disk-flat.vmdk", "parts/disk-flat.vmdk"],
+  ])("%s is looked for beside the descriptor", async (name, here) => {
+    const folder = new Folder();
+    folder.files.set(here, new KeptStore(new Uint8Array(512).fill(7)));
+    const disk = await openDisk(descriptor([`RW 1 FLAT "${name}" 0`]), { openFile: folder.openFile });
+    expect((await readBytes(disk, 0, 512))[9]).toBe(7);
+    await disk.close();
+    const absent = openDisk(descriptor([`RW 1 FLAT "${name}" 0`]), { openFile: new Folder().openFile });
+    await expect(absent).rejects.toMatchObject({ code: "NOT_FOUND", message: expect.stringContaining(name) });
+  });
+});
+
 describe("refused", () => {
   const folder = new Folder();
   folder.files.set("f", new KeptStore(new Uint8Array(4096)));
@@ -251,6 +268,14 @@ describe("refused", () => {
     ["one that is too short after its offset", ['RW 8 FLAT "f" 1'], "CORRUPT", "ends here"],
     ["no extents", [], "CORRUPT", "names no extent"],
     ["an extent without a file", ["RW 8 FLAT"], "CORRUPT", "names no file"],
+    [
+      "a line that is no extent, between others",
+      ['RW 4 FLAT "f" 0', 'RW 0x4 FLAT "f" 4'],
+      "CORRUPT",
+      'RW 0x4 FLAT "f"',
+    ],
+    ["an offset that is none", ['RW 4 FLAT "f" -1'], "CORRUPT", 'RW 4 FLAT "f" -1'],
+    ["a device of another machine", ['RW 8 FLAT "\\\\.\\PhysicalDrive0" 0'], "UNSUPPORTED", "is a device"],
     ["an unknown type", ['RW 8 VMFSRDM "f"'], "UNSUPPORTED", "VMFSRDM"],
     ["one that must not be read", ['NOACCESS 8 FLAT "f" 0'], "UNSUPPORTED", "must not be read"],
     ["a sparse extent that is none", ['RW 8 SPARSE "f"'], "CORRUPT", "no magic"],
@@ -258,6 +283,24 @@ describe("refused", () => {
     ["absurd sizes", ['RW 999999999999999 FLAT "f" 0'], "CORRUPT", "sectors"],
   ])("%s", async (_, lines, code, said) => {
     await expect(open(lines)).rejects.toMatchObject({ code, message: expect.stringContaining(said) });
+  });
+
+  test("a disk that VMware has encrypted", async () => {
+    const keys = 'encryptionKeys="vmware:key/list/(pair/(fqid/<VMWARE-NULL>/x,HMAC-SHA-256,abc))"';
+    await expect(open(['RW 8 FLAT "f" 0'], [keys])).rejects.toMatchObject({
+      code: "UNSUPPORTED",
+      message: "the disk is encrypted by VMware",
+    });
+  });
+
+  test("writes, when others go by a record of what changes", async () => {
+    const disk = await open(['RW 8 FLAT "f" 0'], ["# Change Tracking File", 'changeTrackPath="f-ctk.vmdk"']);
+    expect(disk.describe()).toMatchObject({ changeTracking: "f-ctk.vmdk" });
+    await expect(writeBytes(disk, 0, new Uint8Array(512))).rejects.toMatchObject({
+      code: "UNSUPPORTED",
+      message: expect.stringContaining("f-ctk.vmdk"),
+    });
+    await disk.close();
   });
 
   test.each<[string, number, number, string, string]>([

@@ -147,6 +147,37 @@ test("cut off anywhere, it has no footer", async () => {
   }
 });
 
+test("zeros behind the end, as copies in whole blocks have them, are passed over", async () => {
+  for (const length of [512, 65536, 70_000]) {
+    const padded = new Uint8Array(bytes.length + length);
+    padded.set(bytes);
+    const disk = await opened(padded);
+    expect(Buffer.compare(await readBytes(disk, 0, SIZE), CONTENT)).toBe(0);
+    await disk.close();
+    padded[padded.length - 1] = 1;
+    if (length % 512 === 0) await expect(opened(padded)).rejects.toMatchObject({ code: "CORRUPT" });
+  }
+});
+
+test.each([
+  ["another method", (view: DataView) => view.setUint16(77, 2, true)],
+  ["markers, but nothing packed", (view: DataView) => view.setUint32(8, 0x20001, true)],
+])("%s: refused by name", async (_, edit) => {
+  await expect(opened(changed(edit))).rejects.toMatchObject({ code: "UNSUPPORTED", context: { structure: "header" } });
+});
+
+test("a descriptor inside that names more extents is not read as though this file were all", async () => {
+  const more = changed((_, all) => {
+    const text = new TextDecoder("latin1").decode(all.subarray(512, 21 * 512)).replace(/\0+$/, "");
+    const line = /^R.*"$/m.exec(text)![0];
+    all.set(new TextEncoder().encode(text.replace(line, `${line}\n${line}`)), 512);
+  });
+  await expect(opened(more)).rejects.toMatchObject({
+    code: "UNSUPPORTED",
+    message: expect.stringContaining("names 2 extents"),
+  });
+});
+
 test("grains without markers, and a directory that the header names", async () => {
   const packed = deflateSync(CONTENT.subarray(0, GRAIN));
   const content = changed((view, all) => {

@@ -103,7 +103,7 @@ describe("damage", () => {
       [{ 44: 0x80000000 }, "CORRUPT"],
       [{ 72: 0x0a0d0a00 }, "CORRUPT"],
       [{ 4: 4 }, "UNSUPPORTED"],
-      [{ 8: 0x30001, 56: 0 }, "CORRUPT"],
+      [{ 8: 0x30001, 56: 0, 76: 0x10a }, "CORRUPT"],
     ] as const) {
       await expect(open(patched(bytes, words)), JSON.stringify(words)).rejects.toMatchObject({ code });
     }

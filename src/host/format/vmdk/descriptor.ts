@@ -27,15 +27,25 @@ export interface Descriptor {
   extents: Extent[];
   /** The disk data base, without "ddb." */
   data: Record<string, string>;
+  /** A line that begins as those of extents do, and is none: what it stands for would be missing from the disk. */
+  odd?: string;
+  /** The file that notes what of the disk changes. */
+  changeTracking?: string;
+  /** VMware has encrypted what the extents hold. */
+  encrypted: boolean;
 }
 
-const EXTENT = /^(RW|RDONLY|NOACCESS)\s+(\d{1,15})\s+([A-Z0-9]+)(?:\s+"([^"]*)"(?:\s+(\d{1,15}))?)?/;
+const ACCESS = /^(RW|RDONLY|NOACCESS)\b/i;
+/** Behind the offset, those of devices may say which. */
+const EXTENT = /^(RW|RDONLY|NOACCESS)\s+(\d{1,15})\s+([A-Z0-9]+)(?:\s+"([^"]*)"(?:\s+(\d{1,15})(?:\s.*)?)?)?$/;
 
 /** Null when the text is no descriptor. */
 export function parseDescriptor(text: string): Descriptor | null {
   const values = new Map<string, string>();
   const data: Record<string, string> = {};
   const extents: Extent[] = [];
+  let odd: string | undefined;
+  let encrypted = false;
   for (const raw of text.split("\n")) {
     const line = raw.trim();
     const extent = EXTENT.exec(line);
@@ -49,13 +59,17 @@ export function parseDescriptor(text: string): Descriptor | null {
         offset: Number(offset),
         ...(file !== undefined && { file: decoded(text, file) }),
       });
-    } else if (pair?.[1].startsWith("ddb.")) data[pair[1].slice(4)] = pair[2];
+    } else if (ACCESS.test(line)) odd ??= line;
+    else if (pair?.[1].startsWith("ddb.")) data[pair[1].slice(4)] = pair[2];
     else if (pair) values.set(pair[1].toLowerCase(), pair[2]);
+    // Keys are in such a value, whatever it is called.
+    if (pair?.[2].startsWith("vmware:key")) encrypted = true;
   }
   const cid = cidOf(values.get("cid"));
   const createType = values.get("createtype");
   if (cid === undefined || createType === undefined) return null;
   const hint = values.get("parentfilenamehint");
+  const changeTracking = values.get("changetrackpath");
   return {
     text,
     cid,
@@ -64,6 +78,9 @@ export function parseDescriptor(text: string): Descriptor | null {
     ...(hint !== undefined && { parentHint: decoded(text, hint) }),
     extents,
     data,
+    ...(odd !== undefined && { odd }),
+    ...(changeTracking !== undefined && { changeTracking }),
+    encrypted,
   };
 }
 

@@ -1,3 +1,4 @@
+import { asParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import { ExtentKind, type OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
@@ -7,7 +8,7 @@ import { readCowd } from "./cowd.ts";
 import { type Descriptor, type Extent, parseDescriptor } from "./descriptor.ts";
 import { findGrain, type GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
-import { compressed, latin1, parentOf, readExtent, readHeader } from "./layout.ts";
+import { compressed, latin1, parentOf, readExtent, readHeader, sound } from "./layout.ts";
 import { FlatPart, LookedPart, type Part, SparsePart, ZeroPart } from "./parts.ts";
 import { findSeGrain, readSeSparse } from "./sesparse.ts";
 import { readCompressed } from "./stream.ts";
@@ -56,8 +57,7 @@ export function* openSplit(store: Store, options: OpenOptions): Flow<Split> {
 function* readDescriptor(store: Store): Flow<Descriptor> {
   const wrong = (what: string) => corrupt(store, "descriptor", 0, what);
   if (store.size > MAX_DESCRIPTOR) throw wrong(`has ${store.size} bytes, more than ${MAX_DESCRIPTOR}`);
-  const descriptor = parseDescriptor(latin1(yield* read(store, 0, store.size)).split("\0", 1)[0]);
-  if (!descriptor) throw wrong("has no CID or createType");
+  const descriptor = sound(store, parseDescriptor(latin1(yield* read(store, 0, store.size)).split("\0", 1)[0]));
   if (descriptor.extents.length === 0) throw wrong("names no extent");
   const sectors = descriptor.extents.reduce((sum, extent) => sum + extent.sectors, 0);
   if (!Number.isSafeInteger(sectors * SECTOR)) throw wrong(`has extents of ${sectors} sectors`);
@@ -79,7 +79,7 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   if (!options.openFile) {
     throw unsupported(store, "descriptor", `the extent ${file} is another file`, "Give `openFile`, or a `gate`");
   }
-  const opened = yield* wait(options.openFile(file, options.readOnly ?? store.readOnly));
+  const opened = yield* openExtent(store, file, options);
   const base = files.add(opened);
   const again = parts.find((other) => sameBytes(other, opened, extent));
   if (again) throw corrupt(store, "descriptor", 0, `has ${file} in two extents`);
@@ -111,6 +111,29 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
     throw corrupt(opened, "extent", opened.size, `ends here, but the descriptor gives it ${offset + where.size} bytes`);
   }
   return new FlatPart(where, opened, base + offset);
+}
+
+/** A file of another host, by its whole path there, may have come along with the descriptor. */
+function* openExtent(store: Store, file: string, { openFile, readOnly = store.readOnly }: OpenOptions): Flow<Store> {
+  try {
+    return yield* wait(openFile!(file, readOnly));
+  } catch (thrown) {
+    const { code } = asParavaneError(thrown);
+    if (code !== "NOT_FOUND" && code !== "DENIED") throw thrown;
+    if (file.startsWith("\\\\.\\")) {
+      const what = `the extent ${file} is a device of the machine that the disk was made on`;
+      throw unsupported(store, "descriptor", what, "Copy what is on the device into a file there, and name that");
+    }
+    const here = file.replaceAll("\\", "/");
+    const foreign = /^([a-z]:|\/(?!dev\/))/i.test(here);
+    const near = foreign ? here.slice(here.lastIndexOf("/") + 1).replace(/^[a-z]:/i, "") : here;
+    if (near === file || near === "") throw thrown;
+    try {
+      return yield* wait(openFile!(near, readOnly));
+    } catch {
+      throw thrown;
+    }
+  }
 }
 
 /** Would a change to one extent change the other? */

@@ -26,6 +26,8 @@ const Field = {
 export const Flag = { Newlines: 1, Redundant: 2, ZeroedGrain: 4, Compressed: 0x10000, Markers: 0x20000 } as const;
 /** Directory offset of a file whose directory is named by a footer at its end (GD_AT_END). */
 export const AT_END = 2n ** 64n - 1n;
+/** The method of compressed grains (COMPRESSION_DEFLATE): RFC 1950, whatever the specification says. */
+export const DEFLATE = 1;
 /** A transfer that takes the file for text changes these: "\n", " ", "\r\n". */
 const NEWLINES = [0x0a, 0x20, 0x0d, 0x0a];
 
@@ -43,6 +45,8 @@ export interface Header {
   redundantOffset: bigint;
   directoryOffset: bigint;
   overHead: bigint;
+  /** How grains are packed; 0: not. */
+  compression: number;
   unclean: boolean;
   /** The bytes that a transfer as text would have changed are as they should be. */
   binary: boolean;
@@ -66,6 +70,7 @@ export function parseHeader(bytes: Uint8Array): Header | null {
     redundantOffset: wide(Field.RedundantOffset),
     directoryOffset: wide(Field.DirectoryOffset),
     overHead: wide(Field.OverHead),
+    compression: view.getUint16(Field.Compression, true),
     unclean: bytes[Field.Unclean] !== 0,
     binary: !(flags & Flag.Newlines) || NEWLINES.every((byte, i) => bytes[Field.Newlines + i] === byte),
   };
@@ -116,8 +121,7 @@ export function newHeader(disk: NewHeader): Uint8Array {
   view.setUint32(Field.Version, disk.stream ? 3 : disk.zeroedGrain ? 2 : 1, true);
   const sparse = Flag.Redundant | (disk.zeroedGrain ? Flag.ZeroedGrain : 0);
   view.setUint32(Field.Flags, Flag.Newlines | (disk.stream ? Flag.Compressed | Flag.Markers : sparse), true);
-  // DEFLATE.
-  if (disk.stream) view.setUint16(Field.Compression, 1, true);
+  if (disk.stream) view.setUint16(Field.Compression, DEFLATE, true);
   const wide = (at: number, value: number) => view.setBigUint64(at, BigInt(value), true);
   wide(Field.Capacity, disk.capacity);
   wide(Field.GrainSize, disk.grainSize);

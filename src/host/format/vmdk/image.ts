@@ -15,8 +15,18 @@ import { Metadata } from "../metadata.ts";
 import { matchCopies } from "./copies.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
 import { changedDescriptor, type DescriptorChange, newCid } from "./descriptor.ts";
+import { ownFacts } from "./facts.ts";
 import { changedHeader, type HeaderChange, REACH, SECTOR } from "./header.ts";
-import { littleEndian, readExtent, readLayout, TABLE, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
+import {
+  checkTracking,
+  littleEndian,
+  readExtent,
+  readLayout,
+  TABLE,
+  tableBytes,
+  type VmdkLayout,
+  zeroEntry,
+} from "./layout.ts";
 import { resizeVmdk } from "./resize.ts";
 import { metadataRanges, type Range, soundTable, survey } from "./scan.ts";
 
@@ -137,6 +147,7 @@ export class SparseVmdk implements Image {
     if (header.version > 2) {
       throw unsupported(store, "header", "version 3 VMDKs, whose changes are tracked, are only read");
     }
+    if (layout.descriptor) checkTracking(store, layout.descriptor);
     if (damage !== undefined) throw new ParavaneError("CORRUPT", damage, { file: store.name }, { hint: REPAIR });
     yield* this.#survey();
     if (header.unclean) yield* matchCopies(layout);
@@ -304,7 +315,7 @@ export class SparseVmdk implements Image {
 
   describe(): Record<string, unknown> {
     const { header, descriptor, grain, size } = this.#layout;
-    const { createType, cid, parentCid, data } = descriptor!;
+    const { createType, cid, parentCid } = descriptor!;
     const filename = this.#layout.store.name;
     return {
       format: this.format,
@@ -323,8 +334,7 @@ export class SparseVmdk implements Image {
       },
       version: header.version,
       zeroedGrain: zeroEntry(this.#layout) !== undefined,
-      ...(data.adapterType !== undefined && { adapterType: data.adapterType }),
-      ...(data.virtualHWVersion !== undefined && { hwVersion: data.virtualHWVersion }),
+      ...ownFacts(descriptor!),
     };
   }
 }

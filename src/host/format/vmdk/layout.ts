@@ -94,9 +94,30 @@ export function* embedded(store: Store, header: Header) {
   }
   const text = latin1(yield* read(store, position, length)).split("\0", 1)[0];
   if (text === "") throw alone();
-  const descriptor = parseDescriptor(text);
-  if (!descriptor) throw corrupt(store, "descriptor", position, "has no CID or createType");
+  const descriptor = sound(store, parseDescriptor(text), position);
+  if (descriptor.extents.length > 1) {
+    const what = `the descriptor inside names ${descriptor.extents.length} extents: this file is not all of the disk`;
+    throw unsupported(store, "descriptor", what, "Take the descriptor out of it into a file of its own, and open that");
+  }
   return { descriptor, position, length };
+}
+
+/** A descriptor that can be gone by. @throws ParavaneError CORRUPT, UNSUPPORTED */
+export function sound(store: Store, descriptor: Descriptor | null, position = 0): Descriptor {
+  const wrong = (what: string) => corrupt(store, "descriptor", position, what);
+  if (!descriptor) throw wrong("has no CID or createType");
+  if (descriptor.odd !== undefined) throw wrong(`has a line that should be an extent, but is none: ${descriptor.odd}`);
+  if (descriptor.encrypted) {
+    throw unsupported(store, "descriptor", "the disk is encrypted by VMware", "Remove the encryption there first");
+  }
+  return descriptor;
+}
+
+/** @throws ParavaneError UNSUPPORTED: who goes by the record of changes would not hear of ours */
+export function checkTracking(store: Store, { changeTracking }: Descriptor): void {
+  if (changeTracking === undefined) return;
+  const what = `what changes on the disk is tracked in ${changeTracking}, which is not kept here: it is only read`;
+  throw unsupported(store, "descriptor", what, "Convert it, or take the line changeTrackPath away");
 }
 
 const WHOLE = "Open the descriptor, which names all extents";

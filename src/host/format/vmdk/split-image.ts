@@ -9,10 +9,11 @@ import { type Codec, Unpacker } from "../unpacker.ts";
 import { checkedSize, parentOf as noted, TWO_GB } from "./create.ts";
 import { changedDescriptor, type Descriptor, type DescriptorChange, newCid, parseDescriptor } from "./descriptor.ts";
 import type { Split } from "./extents.ts";
+import { ownFacts } from "./facts.ts";
 import { GrainImage } from "./grain-image.ts";
 import type { GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
-import { parentOf } from "./layout.ts";
+import { checkTracking, parentOf } from "./layout.ts";
 import type { LookedPart, Part, SparsePart } from "./parts.ts";
 
 /** A disk in several files: a descriptor, and an extent in each of the others. */
@@ -125,6 +126,7 @@ export class SplitVmdk extends GrainImage {
       const message = `the extent ${only.extent.file ?? only.extent.type} can only be read`;
       throw new ParavaneError("READ_ONLY", message, { file: store.name, structure: "descriptor" });
     }
+    checkTracking(store, this.#descriptor);
     for (const { image } of this.#sparse) yield* image.begin();
     yield* this.#change({ cid: this.#next });
   }
@@ -206,7 +208,7 @@ export class SplitVmdk extends GrainImage {
   }
 
   describe(): Record<string, unknown> {
-    const { createType, cid, parentCid, data } = this.#descriptor;
+    const { createType, cid, parentCid } = this.#descriptor;
     const { parts } = this.#split;
     const unit = parts.find((part) => part.unit !== undefined)?.unit;
     return {
@@ -224,8 +226,7 @@ export class SplitVmdk extends GrainImage {
           extents: parts.map(shown),
         },
       },
-      ...(data.adapterType !== undefined && { adapterType: data.adapterType }),
-      ...(data.virtualHWVersion !== undefined && { hwVersion: data.virtualHWVersion }),
+      ...ownFacts(this.#descriptor),
     };
   }
 }

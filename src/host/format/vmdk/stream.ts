@@ -5,10 +5,11 @@ import { corrupt, read, unsupported } from "../io.ts";
 import type { Found, Unit } from "../lookup/mapper.ts";
 import { Unpacker } from "../unpacker.ts";
 import type { Descriptor } from "./descriptor.ts";
+import { ownFacts } from "./facts.ts";
 import { grainCodec } from "./grain-codec.ts";
 import { GrainImage } from "./grain-image.ts";
 import { findGrain, type GrainTables } from "./grains.ts";
-import { AT_END, Flag, type Header, parseHeader, SECTOR } from "./header.ts";
+import { AT_END, DEFLATE, Flag, type Header, parseHeader, SECTOR } from "./header.ts";
 import { checked, embedded, parentOf } from "./layout.ts";
 import { StreamWriter } from "./stream-writer.ts";
 
@@ -22,13 +23,10 @@ interface StreamLayout {
 /** @param hole where grains are not @throws ParavaneError CORRUPT, UNSUPPORTED */
 export function* readCompressed(store: Store, first: Header, hole: ExtentKind): Flow<GrainTables> {
   let header = first;
-  if (first.directoryOffset === AT_END) {
-    // Footer and end-of-stream marker are the last two sectors.
-    const at = store.size - SECTOR * 2;
-    const footer = at > 0 ? parseHeader(yield* read(store, at, SECTOR)) : null;
-    if (!footer) throw corrupt(store, "footer", Math.max(0, at), "is not there: the file is cut off");
-    header = footer;
+  if (!(first.flags & Flag.Compressed) || first.compression !== DEFLATE) {
+    throw unsupported(store, "header", `grains with markers, packed by method ${first.compression}, are not known`);
   }
+  if (first.directoryOffset === AT_END) header = yield* readFooter(store);
   const { size, grain, count } = checked(store, header);
   const directory = Number(header.directoryOffset) * SECTOR;
   if (directory === 0 || directory + count * 4 > store.size) {
@@ -45,6 +43,22 @@ export function* readCompressed(store: Store, first: Header, hole: ExtentKind): 
     markers: (header.flags & Flag.Markers) !== 0,
     hole,
   };
+}
+
+/** Zeros behind the end, which a copy in whole blocks leaves. */
+const MAX_PADDING = 2 ** 20;
+
+/** Footer and end-of-stream marker are the last two sectors. @throws ParavaneError CORRUPT */
+function* readFooter(store: Store): Flow<Header> {
+  const last = Math.floor(store.size / SECTOR) * SECTOR - SECTOR * 2;
+  const from = Math.max(SECTOR, last - MAX_PADDING);
+  for (let at = last, end = true; end && at >= from; at -= SECTOR) {
+    const [sector, next] = [yield* read(store, at, SECTOR), yield* read(store, at + SECTOR, SECTOR)];
+    const footer = parseHeader(sector);
+    if (footer) return footer;
+    end = [sector, next].every((bytes) => bytes.every((byte) => byte === 0));
+  }
+  throw corrupt(store, "footer", Math.max(0, last), "is not there: the file is cut off");
 }
 
 /** @throws ParavaneError CORRUPT, UNSUPPORTED */
@@ -117,7 +131,7 @@ export class StreamVmdk extends GrainImage {
 
   describe(): Record<string, unknown> {
     const { header, descriptor, tables } = this.#layout;
-    const { createType, cid, parentCid, data } = descriptor;
+    const { createType, cid, parentCid } = descriptor;
     const { grain } = tables;
     return {
       format: this.format,
@@ -144,8 +158,7 @@ export class StreamVmdk extends GrainImage {
       },
       version: header.version,
       markers: tables.markers,
-      ...(data.adapterType !== undefined && { adapterType: data.adapterType }),
-      ...(data.virtualHWVersion !== undefined && { hwVersion: data.virtualHWVersion }),
+      ...ownFacts(descriptor),
     };
   }
 }

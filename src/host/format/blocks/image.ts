@@ -2,7 +2,7 @@ import type { Block } from "../../../core/block.ts";
 import { BlockRequest, Op, Status } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import { ExtentKind, type Image, MapStop, type ParentReference } from "../../../core/format.ts";
+import { type Image, MapStop, type ParentReference } from "../../../core/format.ts";
 import { CoreMapper } from "../../../wasm/map.ts";
 import { clear, fill, write } from "../io.ts";
 import { Metadata } from "../metadata.ts";
@@ -235,10 +235,10 @@ export function* readBacking(backing: Block, offset: number, length: number): Fl
 }
 
 function mapperFor(layout: BlockLayout): CoreMapper {
-  const { table, entry, blockSize, start, store, hasParent, lead } = layout;
+  const { table, entry, blockSize, start, store, hole, lead } = layout;
   return new CoreMapper({
     kind: "table",
-    hole: hasParent ? ExtentKind.Backing : ExtentKind.Zero,
+    hole,
     base: start,
     limit: store.size,
     blockBytes: blockSize,

@@ -1,6 +1,7 @@
 // What VDI and Parallels have in common: one table of blocks, little-endian entries of 32 bits, and blocks that follow one
 // another to the end of the file.
 import type { Flow } from "../../../core/flow.ts";
+import type { ExtentKind } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { alignUp, read } from "../io.ts";
 
@@ -26,6 +27,8 @@ export interface BlockLayout {
   /** No block begins before. */
   start: number;
   hasParent: boolean;
+  /** What a block that is not there counts as: nothing, or zeros of the disk's own. */
+  hole: ExtentKind;
 }
 
 /** Bytes of the table looked at a time. */

@@ -47,8 +47,8 @@ export abstract class TreeImage extends LookupImage {
 
   find(offset: number): Found {
     const { layout, store, size } = this;
-    const { clusterBytes, l2Entries, l1, hasParent } = layout;
-    const hole = hasParent ? ExtentKind.Backing : ExtentKind.Zero;
+    const { clusterBytes, l2Entries, l1 } = layout;
+    const hole = ExtentKind.Backing;
     const cluster = Math.floor(offset / clusterBytes);
     const index = Math.floor(cluster / l2Entries);
     const l1At = l1.position + index * 8;

@@ -1,4 +1,5 @@
 import type { Flow } from "../../../core/flow.ts";
+import { ExtentKind } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import type { BlockLayout } from "../blocks/layout.ts";
 import { alignUp, corrupt, read, unsupported } from "../io.ts";
@@ -52,6 +53,7 @@ export function layoutOf(store: Store, header: Header): ParallelsLayout {
     stride,
     start: Math.max(dataOffset * SECTOR, alignUp(tableEnd, SECTOR)),
     hasParent: false,
+    hole: ExtentKind.Backing,
     header,
   };
 }

@@ -32,7 +32,7 @@ export class LookedParallels extends LookupImage {
     const length = Math.min(blockSize - within, this.size - offset);
     const page = this.pages.at(HEADER_BYTES + index * 4);
     const entry = page.view.getUint32(page.at, true);
-    if (entry === 0) return { kind: ExtentKind.Zero, length };
+    if (entry === 0) return { kind: this.#layout.hole, length };
     const place = placeOf(this.#layout, entry);
     if (isSound(this.#layout, entry)) return { kind: ExtentKind.Data, length, position: place + within };
     const what = `points at byte ${place} in entry ${index}, where no cluster can be`;

@@ -1,5 +1,5 @@
 import type { Flow } from "../../../core/flow.ts";
-import type { ParentReference } from "../../../core/format.ts";
+import { ExtentKind, type ParentReference } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import type { BlockLayout } from "../blocks/layout.ts";
 import { NO_GUID } from "../guid.ts";
@@ -72,6 +72,7 @@ export function layoutOf(store: Store, header: Header, onWarning?: (message: str
     stride: blockExtra + blockSize,
     start: dataOffset,
     hasParent,
+    hole: hasParent ? ExtentKind.Backing : ExtentKind.Zero,
     header,
     parent: hasParent ? parentOf(header) : undefined,
   };

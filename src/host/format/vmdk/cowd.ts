@@ -1,6 +1,5 @@
 // Sparse extents of ESX Server (VMware Virtual Disk Format 5.0, "COWDisk_Header"): tables of 4096 entries. Little-endian.
 import type { Flow } from "../../../core/flow.ts";
-import type { ExtentKind } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, textAt } from "../io.ts";
 import type { GrainTables } from "./grains.ts";
@@ -10,7 +9,7 @@ const ENTRIES = 4096;
 const MAX_GRAIN = 2 ** 24;
 
 /** @throws ParavaneError CORRUPT */
-export function* readCowd(store: Store, size: number, hole: ExtentKind): Flow<GrainTables> {
+export function* readCowd(store: Store, size: number): Flow<GrainTables> {
   const wrong = (at: number, what: string) => corrupt(store, "header", at, what);
   if (store.size < SECTOR) throw wrong(0, `does not fit ${store.size} bytes`);
   const head = yield* read(store, 0, SECTOR);
@@ -23,5 +22,5 @@ export function* readCowd(store: Store, size: number, hole: ExtentKind): Flow<Gr
   if (tables < least || directory === 0 || directory + least * 4 > store.size) {
     throw wrong(20, `puts a grain directory of ${tables} entries at byte ${directory}, where it cannot be`);
   }
-  return { store, size, grain, entries: ENTRIES, directory, compressed: false, markers: false, hole };
+  return { store, size, grain, entries: ENTRIES, directory, compressed: false, markers: false };
 }

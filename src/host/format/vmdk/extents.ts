@@ -1,6 +1,6 @@
 import { asParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
-import { ExtentKind, type OpenOptions } from "../../../core/format.ts";
+import type { OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, unsupported } from "../io.ts";
 import { JoinedStore } from "../joined.ts";
@@ -86,18 +86,17 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   if (opened.size >= files.window)
     throw unsupported(opened, "extent", `extents of ${opened.size} bytes are not supported`);
   const { parent } = parentOf(store, descriptor);
-  const hole = parent ? ExtentKind.Backing : ExtentKind.Zero;
   const looked = (tables: GrainTables) =>
     new LookedPart(where, tables, base, (offset, pages) => findGrain(tables, pages, offset, { start, base }));
-  if (type === "VMFSSPARSE") return looked(yield* readCowd(opened, where.size, hole));
+  if (type === "VMFSSPARSE") return looked(yield* readCowd(opened, where.size));
   if (type === "SESPARSE") {
-    const tables = yield* readSeSparse(opened, where.size, hole);
+    const tables = yield* readSeSparse(opened, where.size);
     return new LookedPart(where, tables, base, (offset, pages) => findSeGrain(tables, pages, offset, base));
   }
   if (type === "SPARSE") {
     const header = yield* readHeader(opened);
     if (compressed(header)) {
-      const tables = yield* readCompressed(opened, header, hole);
+      const tables = yield* readCompressed(opened, header);
       if (tables.size < where.size) {
         throw corrupt(opened, "header", 12, `says ${tables.size} bytes, the descriptor ${where.size}`);
       }

@@ -22,8 +22,6 @@ export interface GrainTables {
   compressed: boolean;
   /** A compressed grain begins with its marker. */
   markers: boolean;
-  /** Where grains are not. */
-  hole: ExtentKind;
 }
 
 interface Origin {
@@ -35,7 +33,7 @@ interface Origin {
 
 /** @throws Missing, ParavaneError CORRUPT, naming table and offset */
 export function findGrain(tables: GrainTables, pages: Pages, offset: number, { start, base }: Origin): Found {
-  const { store, size, grain, entries, directory, zero, compressed, hole } = tables;
+  const { store, size, grain, entries, directory, zero, compressed } = tables;
   const entry = (position: number) => {
     const { view, at } = pages.at(base + position);
     return view.getUint32(at, true);
@@ -44,7 +42,7 @@ export function findGrain(tables: GrainTables, pages: Pages, offset: number, { s
   const number = Math.floor(index / entries);
   const at = directory + number * 4;
   const table = entry(at) * SECTOR;
-  if (table === 0) return { kind: hole, length: Math.min(size, (number + 1) * entries * grain) - offset };
+  if (table === 0) return { kind: ExtentKind.Backing, length: Math.min(size, (number + 1) * entries * grain) - offset };
   if (table + entries * 4 > store.size) {
     throw corrupt(store, "grain directory", at, `has table ${number} at byte ${table}, where nothing can be`);
   }
@@ -53,7 +51,7 @@ export function findGrain(tables: GrainTables, pages: Pages, offset: number, { s
   const first = index * grain;
   const seen = Math.min(grain, size - first);
   const length = seen - (offset - first);
-  if (value === 0) return { kind: hole, length };
+  if (value === 0) return { kind: ExtentKind.Backing, length };
   if (value === zero) return { kind: ExtentKind.Zero, length };
   const position = value * SECTOR;
   const wrong = (what: string) => corrupt(store, "grain table", entryAt, what);

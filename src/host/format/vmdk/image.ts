@@ -344,13 +344,13 @@ function again(layout: VmdkLayout): Flow<VmdkLayout> {
 }
 
 function mapperFor(layout: VmdkLayout): CoreMapper {
-  const { store, directory, grain, parent } = layout;
+  const { store, directory, grain } = layout;
   const entries = { bytes: 4 as const, bigEndian: false, mask: 0xffffffffn, absent: 0n, unit: SECTOR };
   const zero = zeroEntry(layout);
   const leaf = tableBytes(layout);
   return new CoreMapper({
     kind: "tree",
-    hole: parent ? ExtentKind.Backing : ExtentKind.Zero,
+    hole: ExtentKind.Backing,
     base: SECTOR,
     limit: store.size,
     blockBytes: grain,

@@ -47,11 +47,10 @@ export interface SeSparseTables {
   /** Table 0, and grain 0. */
   tables: number;
   grains: number;
-  hole: ExtentKind;
 }
 
 /** @throws ParavaneError CORRUPT, UNSUPPORTED (its journal was not replayed) */
-export function* readSeSparse(store: Store, size: number, hole: ExtentKind): Flow<SeSparseTables> {
+export function* readSeSparse(store: Store, size: number): Flow<SeSparseTables> {
   const wrong = (at: number, what: string) => corrupt(store, "header", at, what);
   if (store.size < SECTOR) throw wrong(0, `does not fit ${store.size} bytes`);
   const header = words(yield* read(store, 0, SECTOR));
@@ -88,7 +87,7 @@ export function* readSeSparse(store: Store, size: number, hole: ExtentKind): Flo
   const tables = entries > 0 ? place(Field.Tables, 0) : 0;
   // Of a disk without a grain it may be where the file ends.
   const grains = entries > 0 ? place(Field.Grains, 0) : 0;
-  return { store, size, grain: GRAIN, compressed: false, directory, tables, grains, hole };
+  return { store, size, grain: GRAIN, compressed: false, directory, tables, grains };
 }
 
 function words(bytes: Uint8Array): (index: number) => bigint {
@@ -98,7 +97,7 @@ function words(bytes: Uint8Array): (index: number) => bigint {
 
 /** @param base first byte of the file, for whoever reads it @throws Missing, ParavaneError CORRUPT, naming table and offset */
 export function findSeGrain(layout: SeSparseTables, pages: Pages, offset: number, base: number): Found {
-  const { store, size, directory, tables, grains, hole } = layout;
+  const { store, size, directory, tables, grains } = layout;
   const entry = (position: number) => {
     const { view, at } = pages.at(base + position);
     return { low: view.getUint32(at, true), high: view.getUint32(at + 4, true) };
@@ -107,7 +106,8 @@ export function findSeGrain(layout: SeSparseTables, pages: Pages, offset: number
   const number = Math.floor(index / ENTRIES);
   const at = directory + number * 8;
   const { low, high } = entry(at);
-  if (low === 0 && high === 0) return { kind: hole, length: Math.min(size, (number + 1) * ENTRIES * GRAIN) - offset };
+  if (low === 0 && high === 0)
+    return { kind: ExtentKind.Backing, length: Math.min(size, (number + 1) * ENTRIES * GRAIN) - offset };
   const table = tables + low * TABLE;
   if (high !== TABLE_THERE || table + TABLE > store.size) {
     throw corrupt(store, "grain directory", at, `has table ${number} at byte ${table}, where nothing can be`);
@@ -116,7 +116,7 @@ export function findSeGrain(layout: SeSparseTables, pages: Pages, offset: number
   const value = entry(entryAt);
   const length = Math.min(size, (index + 1) * GRAIN) - offset;
   const kind = value.high >>> 28;
-  if (kind === Kind.None && value.high === 0 && value.low === 0) return { kind: hole, length };
+  if (kind === Kind.None && value.high === 0 && value.low === 0) return { kind: ExtentKind.Backing, length };
   if (kind === Kind.Unmapped || kind === Kind.Zero) return { kind: ExtentKind.Zero, length };
   // Bits 48 to 59 are the lowest of the grain's number, bits 0 to 47 the rest.
   const grain = ((value.high & 0xffff) * 2 ** 32 + value.low) * 4096 + ((value.high >>> 16) & 0xfff);

@@ -1,5 +1,5 @@
 import { type Flow, wait } from "../../../core/flow.ts";
-import { ExtentKind, type OpenOptions, type Packing, type ParentReference } from "../../../core/format.ts";
+import type { OpenOptions, Packing, ParentReference } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, unsupported } from "../io.ts";
 import type { Found, Unit } from "../lookup/mapper.ts";
@@ -20,8 +20,8 @@ interface StreamLayout {
   parent?: ParentReference;
 }
 
-/** @param hole where grains are not @throws ParavaneError CORRUPT, UNSUPPORTED */
-export function* readCompressed(store: Store, first: Header, hole: ExtentKind): Flow<GrainTables> {
+/** @throws ParavaneError CORRUPT, UNSUPPORTED */
+export function* readCompressed(store: Store, first: Header): Flow<GrainTables> {
   let header = first;
   if (!(first.flags & Flag.Compressed) || first.compression !== DEFLATE) {
     throw unsupported(store, "header", `grains with markers, packed by method ${first.compression}, are not known`);
@@ -41,7 +41,6 @@ export function* readCompressed(store: Store, first: Header, hole: ExtentKind): 
     zero: header.flags & Flag.ZeroedGrain ? 1 : undefined,
     compressed: true,
     markers: (header.flags & Flag.Markers) !== 0,
-    hole,
   };
 }
 
@@ -65,7 +64,7 @@ function* readFooter(store: Store): Flow<Header> {
 export function* readStream(store: Store, header: Header): Flow<StreamLayout> {
   const { descriptor } = yield* embedded(store, header);
   const { parent } = parentOf(store, descriptor);
-  const tables = yield* readCompressed(store, header, parent ? ExtentKind.Backing : ExtentKind.Zero);
+  const tables = yield* readCompressed(store, header);
   return { tables, header, descriptor, ...(parent && { parent }) };
 }
 
@@ -167,7 +166,7 @@ export class StreamVmdk extends GrainImage {
 export function* createStream(store: Store, header: Header): Flow {
   const { size, grain } = checked(store, header);
   const tables = { store, size, grain, entries: header.tableEntries, directory: 0 };
-  const writer = new StreamWriter({ ...tables, compressed: true, markers: true, hole: ExtentKind.Zero }, header);
+  const writer = new StreamWriter({ ...tables, compressed: true, markers: true }, header);
   yield* writer.end();
   yield* wait(store.flush());
 }

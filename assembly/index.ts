@@ -8,6 +8,7 @@ export { ideFinish, ideRead, ideReset, ideWrite } from "./ide/taskfile";
 export { mapResolve } from "./map/resolve";
 export { adler32 } from "./packed/adler32";
 export { inflate } from "./packed/inflate";
+export { unzstd } from "./packed/zstd";
 export { xenBackComplete, xenBackConsume } from "./ring/blkif";
 export { xenFrontPoll, xenFrontSubmit } from "./ring/blkif-front";
 export { grantMap, grantUnmap } from "./ring/grant";

@@ -2,6 +2,8 @@
 //
 // Reads up to 16 bytes past the input's end and writes up to 272 past the output's, whatever comes in.
 
+import { copyMatch } from "./copy";
+
 /** Bits of input that are looked up at once; longer codes go on in a table of their own. */
 const LITERAL_BITS: u32 = 10;
 const DISTANCE_BITS: u32 = 8;
@@ -134,26 +136,6 @@ function codeOrder(index: u32): u32 {
   if (index === 3) return 0;
   const half = (index - 4) >> 1;
   return index & 1 ? 7 - half : 8 + half;
-}
-
-/** Copies what lies `distance` bytes before; up to 15 bytes more than `length`. */
-function copyMatch(to: usize, distance: u32, length: u32): void {
-  const end = to + length;
-  if (ASC_FEATURE_SIMD) {
-    if (distance >= 16) {
-      for (; to < end; to += 16) v128.store(to, v128.load(to - distance));
-      return;
-    }
-  }
-  if (distance < 8) {
-    // What repeats every `distance` bytes does so every multiple of it.
-    let period = distance;
-    while (period < 8) period += distance;
-    const first = min<usize>(end, to + period);
-    for (; to < first; to++) store<u8>(to, load<u8>(to - distance));
-    distance = period;
-  }
-  for (; to < end; to += 8) store<u64>(to, load<u64>(to - distance));
 }
 
 /**

@@ -45,6 +45,8 @@ export interface CoreExports {
   incompressible(at: number, length: number, scratch: number): number;
   /** Raw DEFLATE data → `size` bytes; how much of it that took, 0 when it is damaged. See assembly/packed/inflate.ts. */
   inflate(input: number, end: number, output: number, size: number, toEnd: boolean, scratch: number): number;
+  /** Zstandard frames → `size` bytes; ZstdFault. See assembly/packed/zstd.ts. */
+  unzstd(input: number, end: number, output: number, size: number, scratch: number): number;
   /** RFC 1950's checksum; signed. */
   adler32(at: number, length: number): number;
   /** Computes the tables of a cipher context, then its keys (CipherKey). See assembly/spec/cipher.ts. */

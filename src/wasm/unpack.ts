@@ -1,9 +1,12 @@
+import { type ZstdFault, ZstdScratch } from "../../assembly/spec/zstd.ts";
 import { type Core, coreFor, PAGE } from "./core.ts";
 
-/** What the core's decoder reads past its input, writes past its output, and works in (assembly/packed/inflate.ts). */
+/** What the core's decoders read past their input and write past their output (assembly/packed), at the most. */
 const INPUT_SLACK = 64;
 const OUTPUT_SLACK = 320;
-const SCRATCH = PAGE;
+/** What each works in, one after the other. */
+const ZSTD_SCRATCH = PAGE;
+const SCRATCH = ZSTD_SCRATCH + Math.ceil(ZstdScratch.Size / PAGE) * PAGE;
 
 export interface UnpackSizes {
   /** How many pieces of packed bytes are at hand together, and bytes of each. */
@@ -39,6 +42,16 @@ export class UnpackBuffers {
   inflate(packed: Uint8Array, slot: number, size: number, toEnd: boolean): number {
     const { byteOffset: at, length } = packed;
     return this.#core.call.inflate(at, at + length, this.slots[slot].byteOffset, size, toEnd, 0);
+  }
+
+  /**
+   * Exactly `size` bytes out of the zstd frames in an area, into a slot; what follows them is left alone. What is wrong with
+   * them, if anything, and how many bytes they came to before that.
+   */
+  unzstd(packed: Uint8Array, slot: number, size: number): { fault: ZstdFault; done: number } {
+    const { byteOffset: at, length } = packed;
+    const fault = this.#core.call.unzstd(at, at + length, this.slots[slot].byteOffset, size, ZSTD_SCRATCH);
+    return { fault, done: this.#core.u32[(ZSTD_SCRATCH + ZstdScratch.Done) / 4] };
   }
 
   /** RFC 1950's checksum of a slot's first bytes. */

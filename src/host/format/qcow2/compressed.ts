@@ -3,7 +3,7 @@ import type { Decompress, OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { inflateCodec } from "../inflate-codec.ts";
 import { type Codec, type PackedUnit, Unpacker } from "../unpacker.ts";
-import { unzstd } from "../zstd.ts";
+import { unzstdHere } from "../zstd.ts";
 import type { Header } from "./header.ts";
 import { corrupt } from "./io.ts";
 
@@ -62,9 +62,7 @@ export class ClusterUnpacker {
 
 function zstdCodec(zstd: Decompress | undefined): Omit<Codec<PackedUnit>, "damaged"> {
   return {
-    here({ slots }, slot, bytes, { size }) {
-      unzstd(bytes, size, slots[slot].subarray(0, size));
-    },
+    here: (buffers, slot, bytes, { size }) => unzstdHere(buffers, slot, bytes, size),
     ...(zstd && { elsewhere: (bytes: Uint8Array, { size }: PackedUnit) => zstd(bytes, size) }),
   };
 }

@@ -305,6 +305,9 @@ export interface OpenOptions extends Unlocking {
   onWarning?: (message: string) => void;
 }
 
+/** What checking may need to open. */
+export type CheckFiles = Pick<OpenOptions, "openFile" | "member">;
+
 export interface CreateOptions {
   /** Guest-visible bytes. */
   size: number;
@@ -385,7 +388,7 @@ export interface Format {
   /** For a new image with these options. @throws ParavaneError INVALID */
   measure?(options: CreateOptions): Measure;
   /** Follows every reference; reads only. @throws ParavaneError as opening does, when there is nothing to go by */
-  check?(store: Store, options?: Pick<OpenOptions, "openFile">): Flow<CheckReport>;
+  check?(store: Store, options?: CheckFiles): Flow<CheckReport>;
   /** Gives leaks back; with "all", mends what can be. What is left. @throws ParavaneError CORRUPT when some cannot be */
-  repair?(store: Store, what: "leaks" | "all", options?: Pick<OpenOptions, "openFile">): Flow<CheckReport>;
+  repair?(store: Store, what: "leaks" | "all", options?: CheckFiles): Flow<CheckReport>;
 }

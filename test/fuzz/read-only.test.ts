@@ -2,7 +2,20 @@ import { FORMATS } from "../../src/host/format/index.ts";
 import { KeptStore } from "../support/disks.ts";
 import type { Pick } from "../support/fuzz-disk.ts";
 import { damaged, fuzzImages } from "../support/fuzz-images.ts";
-import { dmgImage, dmgParts, mixed, qcow1Image, qedImage, READ_ONLY } from "../support/read-only.ts";
+import {
+  dmgImage,
+  dmgParts,
+  mixed,
+  ovf,
+  paxRecords,
+  qcow1Image,
+  qedImage,
+  READ_ONLY,
+  sumUp,
+  type TarMember,
+  tarOf,
+} from "../support/read-only.ts";
+import { streamImage } from "../support/vmdk.ts";
 
 const CONTENT = mixed(1 << 20);
 const VALUES = [
@@ -127,5 +140,59 @@ fuzzImages({
     ...["opened", "opened with a warning", "Read: Ok", "Read: Media", "check: done"],
     ...["refused: CORRUPT koly trailer", "refused: UNSUPPORTED koly trailer", "refused: CORRUPT property list"],
     ...["refused: CORRUPT resource fork", "refused: CORRUPT block table", "refused: UNSUPPORTED block table"],
+  ],
+});
+
+const DISKS = [streamImage(CONTENT.slice(0, 300_032)), qedImage(CONTENT.slice(0, 300_032)), CONTENT.slice(0, 65536)];
+const NAMES = ["disk.vmdk", "disk", "other.vmdk", "../disk.vmdk", "/etc/passwd", "", "vm.ovf", "x".repeat(99)];
+const RECORDS = [
+  ...["path=disk", "path=", "path=other.vmdk", "size=0", "size=512", "size=8589934592", "size=-1", "size=x"],
+  ...["GNU.sparse.major=1", "GNU.sparse.name=disk", "GNU.sparse.size=1", "comment=c", "hdrcharset=BINARY"],
+];
+
+fuzzImages({
+  title: "ova archives",
+  format: FORMATS.find(({ name }) => name === "ova")!,
+  runs: 500,
+  make(pick) {
+    const disk = DISKS[pick(DISKS.length)];
+    const members: TarMember[] = [
+      { name: "vm.ovf", body: ovf(["disk"], pick(20) === 0 ? 'ovf:chunkSize="9"' : "") },
+      { name: "disk", body: disk },
+    ];
+    // What stands before the disk, or in its place.
+    for (let more = pick(3); more > 0; more--) {
+      const name = NAMES[pick(NAMES.length)];
+      const type = "0000xxgLKS1257"[pick(14)];
+      const records = Array.from({ length: 1 + pick(3) }, () => RECORDS[pick(RECORDS.length)]);
+      const body = "xg".includes(type)
+        ? paxRecords(records)
+        : type === "L"
+          ? "disk\0"
+          : DISKS[pick(3)].subarray(0, 999);
+      members.splice(pick(3), 0, { name, type, body });
+    }
+    const sizes = [0, 1, 511, 513, 2 ** 31, 8 ** 11 - 1];
+    if (pick(3) === 0) members[pick(members.length)].size = sizes[pick(sizes.length)];
+    const archive = tarOf(members);
+    if (pick(3) === 0) return { bytes: archive };
+    const bytes = damaged(pick, archive, (copy, view) => {
+      const what = pick(10);
+      // A header with a right sum, whatever else it says.
+      const at = pick(2) * 512 * (1 + Math.ceil(members[0].body.length / 512));
+      if (what < 5) {
+        const field = [100, 124, 124, 156, 257, 345, 482][pick(7)];
+        poke(copy, view, pick, [at + field, at + field + 8]);
+        if (at + 512 <= copy.length) sumUp(copy.subarray(at, at + 512));
+      } else if (what < 7) copy[at + pick(512)] = pick(256);
+      else if (what < 9) copy[copy.length - 1025 - pick(4096)] = pick(256);
+      else copy[pick(copy.length)] ^= 1 << pick(8);
+    });
+    return { bytes };
+  },
+  reached: [
+    ...["opened", "opened with a warning", "Read: Ok", "Read: Media", "check: done"],
+    ...["refused: CORRUPT tar header", "refused: UNSUPPORTED tar header", "refused: CORRUPT OVF descriptor"],
+    ...["refused: UNSUPPORTED OVF descriptor", "refused: CORRUPT archive"],
   ],
 });

@@ -331,25 +331,56 @@ export function qcow1Image(content: Uint8Array, { clusterBits = 12, l2Bits = 9, 
   return joined([head, l1, rest]);
 }
 
+/** What a tar archive has: a file, or records about the next one. */
+export interface TarMember {
+  name: string;
+  body: Uint8Array | string;
+  /** One character. */
+  type?: string;
+  /** What the header says, whatever the body has. */
+  size?: number;
+  /** GNU's: more of the map of holes follows. */
+  extended?: boolean;
+}
+
 /** A tar archive as old as POSIX.1-1988. */
-export function ovaImage(files: Record<string, Uint8Array | string>): Uint8Array {
+export const ovaImage = (files: Record<string, Uint8Array | string>): Uint8Array =>
+  tarOf(Object.entries(files).map(([name, body]) => ({ name, body })));
+
+export function tarOf(members: readonly TarMember[]): Uint8Array {
   const parts: Uint8Array[] = [];
-  for (const [name, given] of Object.entries(files)) {
+  for (const { name, body: given, type = "0", size, extended } of members) {
     const body = typeof given === "string" ? new TextEncoder().encode(given) : given;
     const head = new Uint8Array(SECTOR);
     const put = (at: number, text: string) => head.set(new TextEncoder().encode(text), at);
     put(0, name);
     put(100, "0000644");
-    put(124, body.length.toString(8).padStart(11, "0"));
-    put(148, " ".repeat(8));
-    put(156, "0");
+    put(124, (size ?? body.length).toString(8).padStart(11, "0"));
+    put(156, type);
     put(257, "ustar");
     put(263, "00");
-    const sum = head.reduce((all, byte) => all + byte, 0);
-    put(148, `${sum.toString(8).padStart(6, "0")}\0`);
+    if (extended) head[482] = 1;
+    sumUp(head);
     parts.push(head, padded(body, SECTOR));
   }
   return joined([...parts, new Uint8Array(2 * SECTOR)]);
+}
+
+/** Makes the checksum of a tar header right. */
+export function sumUp(head: Uint8Array): void {
+  head.fill(0x20, 148, 156);
+  const sum = head.subarray(0, SECTOR).reduce((all, byte) => all + byte, 0);
+  head.set(new TextEncoder().encode(`${sum.toString(8).padStart(6, "0")}\0`), 148);
+}
+
+/** "KEY=VALUE" each, with the lengths that POSIX wants before them. */
+export function paxRecords(records: readonly string[]): Uint8Array {
+  const lines = records.map((record) => {
+    let length = record.length + 2;
+    while (`${length} ${record}\n`.length !== length) length++;
+    return `${length} ${record}\n`;
+  });
+  return new TextEncoder().encode(lines.join(""));
 }
 
 /** The descriptor of a machine with these disks. */

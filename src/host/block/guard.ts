@@ -2,7 +2,8 @@ import { BlockRequest, Op, Status } from "../../core/block.ts";
 import { ParavaneError } from "../../core/error.ts";
 import type { Later } from "../../core/flow.ts";
 import type { Store } from "../../core/store.ts";
-import { claimedBy } from "../format/signatures.ts";
+import { FORMATS } from "../format/index.ts";
+import { claimedBy } from "../format/probe.ts";
 import { fail, finish } from "./status.ts";
 
 const SECTOR = 512;
@@ -77,7 +78,7 @@ export class RawGuard {
   #claim(parts: BlockRequest[], size: number): string | undefined {
     for (const { memory, offset, length } of parts) {
       if (offset === 0) {
-        const claim = claimedBy(memory.subarray(0, SECTOR), NOTHING);
+        const claim = claimedBy(memory.subarray(0, SECTOR), NOTHING, FORMATS);
         if (claim !== undefined) return claim;
       }
       // Written to its last sector, the file ends with that; else where it ended before.
@@ -85,7 +86,7 @@ export class RawGuard {
       if (end - SECTOR < offset || end - SECTOR >= offset + length) continue;
       const last = new Uint8Array(SECTOR);
       last.set(memory.subarray(end - SECTOR - offset, Math.min(length, end - offset)));
-      const claim = claimedBy(NOTHING, last);
+      const claim = claimedBy(NOTHING, last, FORMATS);
       if (claim !== undefined) return claim;
     }
     return undefined;
@@ -93,7 +94,7 @@ export class RawGuard {
 
   /** @throws ParavaneError DENIED when the disk, cut off after this sector, would look like another format */
   checkEnd(last: Uint8Array): void {
-    const claim = claimedBy(NOTHING, last);
+    const claim = claimedBy(NOTHING, last, FORMATS);
     if (claim === undefined) return;
     const hint = 'Open the disk as format "raw" to allow it';
     const message = `cut off there, this raw disk would look like a ${claim} image; its format was guessed`;

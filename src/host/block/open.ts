@@ -4,11 +4,10 @@ import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run, wait } from "../../core/flow.ts";
 import type { CreateOptions, Format, Image, NewFiles, OpenOptions, ParentReference } from "../../core/format.ts";
 import type { Passphrase, Unlocking } from "../../core/secret.ts";
-import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
+import { recognised } from "../format/probe.ts";
 import { raw } from "../format/raw.ts";
-import { foreignFormat, packedWith } from "../format/signatures.ts";
 import { Absent } from "./absent.ts";
 import { readBytes } from "./bytes.ts";
 import { Chain } from "./chain.ts";
@@ -140,7 +139,7 @@ type ChainOptions = Omit<OpenDiskOptions, "format" | "signal" | "gate">;
 /** The last image of the chain, and its parents. */
 function* open(chain: Chain, name: string | undefined, options: ChainOptions): Flow<ImageDisk> {
   const { store } = chain;
-  const format = name === undefined ? yield* probed(store, options) : formatNamed(name);
+  const format = name === undefined ? yield* recognised(store, FORMATS, options.onWarning) : formatNamed(name);
   const { backing: given, alone = false, ...rest } = options;
   if (!format.create && !options.readOnly) {
     const hint = `Open it read-only, or convert it first: paravane img convert -O qcow2 ${store.name} NEW.qcow2`;
@@ -248,44 +247,6 @@ function checkParent(
     { ...context, identity, expected: parent.identities },
     { hint: "If it is the right one, note it anew: paravane img rebase -u" },
   );
-}
-
-/** By its content; raw only when nothing says that it should be another. */
-function* probed(store: Store, { onWarning }: ChainOptions): Flow<Format> {
-  const format = yield* probe(store);
-  if (format !== raw) return format;
-  const ending = /\.([^./\\]+)$/.exec(store.name)?.[1].toLowerCase() ?? "";
-  const claimed = FORMATS.find((other) => other !== raw && other.extensions.includes(ending));
-  if (claimed) {
-    throw new ParavaneError(
-      "CORRUPT",
-      `it is named as a ${claimed.name} image, but nothing in it says so: truncated, or a raw disk`,
-      { file: store.name },
-      { hint: 'If it is a raw disk, say so: format "raw"' },
-    );
-  }
-  onWarning?.(`${store.name} has no image header that is known: taken as a raw disk`);
-  return raw;
-}
-
-/** The format that is surest of the store's first and last sector; raw, when no other claims it. */
-export function* probe(store: Store): Flow<Format> {
-  const length = Math.min(512, store.size);
-  const head = new Uint8Array(length);
-  const tail = new Uint8Array(length);
-  yield* wait(store.readv(0, head, SegmentList.of(0, length)));
-  yield* wait(store.readv(store.size - length, tail, SegmentList.of(0, length)));
-  let best: Format = raw;
-  for (const format of FORMATS) if (format.probe(head, tail) > best.probe(head, tail)) best = format;
-  const packed = best === raw ? packedWith(head) : undefined;
-  if (packed) {
-    const hint = `Unpack it first: ${packed.command.replace("FILE", store.name)}; or, if it is a raw disk, say so: format "raw"`;
-    throw new ParavaneError("UNSUPPORTED", `it is packed with ${packed.name}`, { file: store.name }, { hint });
-  }
-  const foreign = best === raw ? foreignFormat(head) : undefined;
-  if (foreign === undefined) return best;
-  const hint = 'If it is a raw disk with such a content, say so: format "raw"';
-  throw new ParavaneError("UNSUPPORTED", `it is a ${foreign} image`, { file: store.name }, { hint });
 }
 
 class ImageDisk extends Engine implements Disk {

@@ -3,7 +3,7 @@ import { bochs } from "./bochs/index.ts";
 import { cloop } from "./cloop/index.ts";
 import { dmg } from "./dmg/index.ts";
 import { luks } from "./luks/index.ts";
-import { ova } from "./ova/index.ts";
+import { ovaOf } from "./ova/index.ts";
 import { parallels } from "./parallels/index.ts";
 import { parallelsBundle } from "./parallels-bundle/index.ts";
 import { qcow1 } from "./qcow1/index.ts";
@@ -15,8 +15,11 @@ import { vhd } from "./vhd/index.ts";
 import { vhdx } from "./vhdx/index.ts";
 import { vmdk } from "./vmdk/index.ts";
 
-/** Formats that are only read. */
-const READ: readonly Format[] = [qed, qcow1, dmg, cloop, bochs, parallelsBundle, ova];
+const SIGNED: readonly Format[] = [
+  ...[qcow2, vhd, vhdx, vdi, vmdk, parallels, luks],
+  // These are only read.
+  ...[qed, qcow1, dmg, cloop, bochs, parallelsBundle],
+];
 
 /** Every image format, those with a signature first; raw, which anything is, last. */
-export const FORMATS: readonly Format[] = [qcow2, vhd, vhdx, vdi, vmdk, parallels, luks, ...READ, raw];
+export const FORMATS: readonly Format[] = [...SIGNED, ovaOf([...SIGNED, raw]), raw];

@@ -1,6 +1,4 @@
 // What the first sector of an image looks like, of every format that this library or QEMU tells by it.
-import { FORMATS } from "./index.ts";
-import { raw } from "./raw.ts";
 
 /** First bytes of images that are not opened here. */
 const FOREIGN: readonly { format: string; at: number; bytes: string }[] = [
@@ -33,10 +31,4 @@ export function packedWith(head: Uint8Array): { name: string; command: string } 
     for (let i = 0; i < bytes.length; i++) if (head[i] !== bytes.charCodeAt(i)) return false;
     return true;
   });
-}
-
-/** The format that a file with this first or this last sector would be taken for; undefined when that is raw. */
-export function claimedBy(head: Uint8Array, tail: Uint8Array): string | undefined {
-  const own = FORMATS.find((format) => format !== raw && format.probe(head, tail) > raw.probe(head, tail));
-  return own?.name ?? foreignFormat(head);
 }

@@ -1,10 +1,12 @@
 import { ParavaneError } from "../../core/error.ts";
 import { run } from "../../core/flow.ts";
-import type { CheckReport, Format, OpenOptions } from "../../core/format.ts";
+import type { CheckFiles, CheckReport, Format } from "../../core/format.ts";
 import type { Store } from "../../core/store.ts";
 import { Chain } from "../block/chain.ts";
 import { denyAll, type OpenGate } from "../block/gate.ts";
-import { drive, formatNamed, probe } from "../block/open.ts";
+import { drive, formatNamed } from "../block/open.ts";
+import { FORMATS } from "../format/index.ts";
+import { probe } from "../format/probe.ts";
 import { paced } from "./paced.ts";
 import { Pace, type TaskOptions } from "./task.ts";
 
@@ -13,6 +15,8 @@ export interface CheckOptions extends TaskOptions {
   format?: string;
   /** Opens the other files that the image names. Default: none is. */
   gate?: OpenGate;
+  /** Which disk of an archive, by its name there. Default: all of them. */
+  member?: string;
 }
 
 export interface ImageCheck extends CheckReport {
@@ -64,13 +68,13 @@ export async function repairImage(
   };
 }
 
-function filesOf(store: Store, { gate = denyAll }: CheckOptions): Pick<OpenOptions, "openFile"> {
+function filesOf(store: Store, { gate = denyAll, member }: CheckOptions): CheckFiles {
   const chain = new Chain(gate, [store]);
-  return { openFile: (name, readOnly) => run(chain.data(name, readOnly)) };
+  return { openFile: (name, readOnly) => run(chain.data(name, readOnly)), ...(member !== undefined && { member }) };
 }
 
 async function formatOf(store: Store, { format, signal }: CheckOptions): Promise<Format> {
-  return format === undefined ? drive(probe(store), signal) : formatNamed(format);
+  return format === undefined ? drive(probe(store, FORMATS), signal) : formatNamed(format);
 }
 
 function without({ name }: Format, { name: file }: Store, what: string): ParavaneError {

@@ -132,5 +132,8 @@ function check(given: BootOptions): void {
   }
   if (initrd !== undefined && kernel === undefined) throw new UsageError("--initrd goes with --kernel");
   if (overlay !== undefined && snapshot) throw new UsageError("--overlay keeps changes, --snapshot does not: give one");
+  if (overlay !== undefined && images[0]?.startsWith("json:")) {
+    throw new UsageError("--overlay wants a file name below it, as its parent: no json: name");
+  }
   if (overlay !== undefined && images.length === 0) throw new UsageError("--overlay wants a disk image to lie over");
 }

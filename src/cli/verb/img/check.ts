@@ -46,7 +46,11 @@ export const check: ImgVerb = {
     }
     const name = lastOf(given, "format");
     const quiet = given.flags.has("q");
-    const options = name === undefined ? {} : { format: ourFormat(name) };
+    const member = given.members?.get(file);
+    const options = {
+      ...(name !== undefined && { format: ourFormat(name) }),
+      ...(member !== undefined && { member }),
+    };
     const gate = allowFolders([dirname(file), ...(given.values.get("allow") ?? [])]);
     const store = open(file, what === undefined);
     try {

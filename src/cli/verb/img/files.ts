@@ -6,6 +6,7 @@ import { FileStore } from "../../../host/store/file.ts";
 import { imageFile } from "../../../node/bundle.ts";
 import { nativeInflate } from "../../../node/decompress.ts";
 import { allowFolders, realOf, sameFolder, writableParent } from "../../../node/gate.ts";
+import { parseImageOpts } from "./image-opts.ts";
 import { ourFormat } from "./names.ts";
 
 export interface OpenImageOptions {
@@ -39,12 +40,15 @@ export interface OpenImageOptions {
  * @throws ParavaneError NOT_FOUND, DENIED, CORRUPT, UNSUPPORTED, READ_ONLY, INVALID, IO
  */
 export async function openImage(name: string, options: OpenImageOptions = {}): Promise<Disk> {
-  const { format, write = false, async = false, alone, backing, allow = [], committing, ...rest } = options;
+  const { write = false, async = false, alone, backing, allow = [], committing, ...rest } = options;
   const { snapshot, onWarning, locked, passphraseFor, parentPassphrasesFor } = rest;
-  const member = rest.memberOf?.(name);
+  // Where no --image-opts are, a name may say as much.
+  const said = name.startsWith("json:") ? parseImageOpts(name) : { path: name };
+  const format = options.format ?? said.format;
+  const member = rest.memberOf?.(name) ?? said.member;
   const passphrase = passphraseFor?.(name);
   const parentPassphrases = parentPassphrasesFor?.(name);
-  const path = imageFile(name);
+  const path = imageFile(said.path);
   const store = new FileStore(path, { readOnly: !write, async });
   const gate = allow.length > 0 ? allowFolders([dirname(path), ...allow]) : sameFolder(path);
   try {

@@ -1,7 +1,7 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
-import type { Image, Mapper, ParentReference } from "../../../core/format.ts";
+import type { DirtyBitmaps, Image, KeySlots, Mapper, ParentReference, Snapshots } from "../../../core/format.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 
@@ -12,6 +12,13 @@ export class OvaImage implements Image {
   readonly sectorSize: number;
   readonly data: Store;
   readonly dirty = false;
+  readonly encrypted: boolean;
+  readonly scattered: boolean;
+  readonly sparse: boolean;
+  // The disk is read-only, so that of these only what reads is ever called.
+  readonly keys?: KeySlots;
+  readonly snapshots?: Snapshots;
+  readonly bitmaps?: DirtyBitmaps;
   readonly #image: Image;
   readonly #archive: string;
   readonly #member: string;
@@ -22,6 +29,12 @@ export class OvaImage implements Image {
     this.size = image.size;
     this.sectorSize = image.sectorSize;
     this.data = image.data ?? window;
+    this.encrypted = image.encrypted ?? false;
+    this.scattered = image.scattered ?? false;
+    this.sparse = image.sparse ?? false;
+    if (image.keys) this.keys = image.keys;
+    if (image.snapshots) this.snapshots = image.snapshots;
+    if (image.bitmaps) this.bitmaps = image.bitmaps;
     this.#member = member;
   }
 
@@ -54,10 +67,11 @@ export class OvaImage implements Image {
 
   describe(): Record<string, unknown> {
     const own = this.#image.describe();
-    const { data } = own.formatSpecific as { data: { extents: object[] } };
+    const { data } = (own.formatSpecific ?? {}) as { data?: { extents?: object[] } };
     // All of them are in the archive.
-    const extents = data.extents.map((extent) => ({ ...extent, filename: this.#archive }));
-    const formatSpecific = { type: this.format, data: { ...data, member: this.#member, extents } };
+    const extents = data?.extents?.map((extent) => ({ ...extent, filename: this.#archive }));
+    const member = { member: this.#member, "member-format": this.#image.format };
+    const formatSpecific = { type: this.format, data: { ...data, ...member, ...(extents && { extents }) } };
     return { ...own, format: this.format, formatSpecific };
   }
 }

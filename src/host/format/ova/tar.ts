@@ -4,16 +4,26 @@ import type { Store } from "../../../core/store.ts";
 import { alignUp, corrupt, read, textAt, unsupported } from "../io.ts";
 
 const BLOCK = 512;
-const Field = { Name: 0, Size: 124, Checksum: 148, Type: 156, Magic: 257, Prefix: 345 } as const;
+const Field = { Name: 0, Size: 124, Checksum: 148, Type: 156, Magic: 257, Prefix: 345, Extended: 482 } as const;
 const MAX_MEMBERS = 1000;
 /** Of the records that describe one member. */
 const MAX_RECORDS = 2 ** 16;
 
-/** A file in an archive: where it is, in bytes. */
+/** A file in an archive: where its header and its bytes are. */
 export interface Member {
   name: string;
+  header: number;
   start: number;
   size: number;
+  /** Its holes are left out, so that the bytes are not those of the file. */
+  sparse: boolean;
+}
+
+/** What records say of the next file. */
+interface Described {
+  name?: string;
+  size?: number;
+  sparse?: boolean;
 }
 
 /** Is it the first block of a tar archive? */
@@ -31,7 +41,7 @@ export const nameIn = (head: Uint8Array): string => {
 /** The regular files of an archive, in its order; what they hold is not read. @throws ParavaneError CORRUPT, UNSUPPORTED */
 export function* readMembers(store: Store): Flow<Member[]> {
   const members: Member[] = [];
-  let described: { name?: string; size?: number } = {};
+  let described: Described = {};
   for (let at = 0, count = 0; at + BLOCK <= store.size; count++) {
     const wrong = (what: string) => corrupt(store, "tar header", at, what);
     const head = yield* read(store, at, BLOCK);
@@ -52,8 +62,11 @@ export function* readMembers(store: Store): Flow<Member[]> {
       else described = { ...described, ...records(bytes, wrong) };
     } else if (!"gK".includes(type)) {
       const name = (described.name ?? nameIn(head)).replace(/^(\.\/)+/, "");
-      if (type === "0" || type === "\0" || type === "7") members.push({ name, start, size });
-      else if (type === "S") throw unsupported(store, "tar header", `${name} is stored with holes, as GNU tar does`);
+      // GNU's "S" has the map of its holes in the header and in blocks after it, which are not counted in its size.
+      if (type === "S" && head[Field.Extended] !== 0)
+        throw unsupported(store, "tar header", `${name} is stored with holes`);
+      const sparse = type === "S" || described.sparse === true;
+      if ("0\x007S".includes(type)) members.push({ name, header: at, start, size, sparse });
       described = {};
     }
     at = start + alignUp(size, BLOCK);
@@ -84,8 +97,9 @@ function numberAt(head: Uint8Array, at: number, length: number): number {
 const utf8 = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
 
 /** "LENGTH KEY=VALUE\n", each. */
-function records(bytes: Uint8Array, wrong: (what: string) => Error): { name?: string; size?: number } {
-  const found: { name?: string; size?: number } = {};
+function records(bytes: Uint8Array, wrong: (what: string) => Error): Described {
+  const found: Described = {};
+  let real: string | undefined;
   for (let at = 0; at < bytes.length; ) {
     const [, digits, key] = /^(\d{1,6}) ([^=]{1,200})=/.exec(utf8(bytes.subarray(at, at + 300))) ?? [];
     const length = Number(digits);
@@ -94,8 +108,11 @@ function records(bytes: Uint8Array, wrong: (what: string) => Error): { name?: st
     }
     const value = utf8(bytes.subarray(at + digits.length + 1, at + length - 1)).slice(key.length + 1);
     if (key === "path") found.name = value;
+    // The file's own name is elsewhere then, and its first bytes may be the map of its holes (GNU tar, "PAX Format").
+    if (key === "GNU.sparse.name") real = value;
+    if (key.startsWith("GNU.sparse.")) found.sparse = true;
     if (key === "size") found.size = /^\d{1,16}$/.test(value) ? Number(value) : Number.NaN;
     at += length;
   }
-  return found;
+  return real === undefined ? found : { ...found, name: real };
 }

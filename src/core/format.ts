@@ -69,8 +69,6 @@ export interface Image {
   readonly data?: Store;
   /** Stored bytes are not the guest's, so that where they are is of no use to others. */
   readonly encrypted?: boolean;
-  /** Data is in several files: a position in `data` is of no use to others. */
-  readonly scattered?: boolean;
   /** Absent when no passphrases open the image. */
   readonly keys?: KeySlots;
   /** What the store holds no bytes of was never written: holes of the store are holes of the disk. */

@@ -75,7 +75,7 @@ export function* placesOf(
     const stop = mapper.resolve(1);
     if (mapper.extentCount > 0) {
       const found = placesFrom(mapper, store.name, backing !== undefined);
-      const stored = image.encrypted || image.scattered ? found.map(veiled) : found;
+      const stored = image.encrypted ? found.map(veiled) : found;
       const whole = image.sparse && store.extent ? withHoles(stored, store) : stored;
       const list = store.locate ? whole.map((place) => located(place, store)) : whole;
       return backing ? yield* behind(list, offset, backing) : list;
@@ -87,7 +87,7 @@ export function* placesOf(
   throw new ParavaneError("IO", "the disk's map makes no progress", { offset });
 }
 
-/** Where encrypted data is says nothing to whoever has no key; nor does a position in one of several files. */
+/** Where encrypted data is says nothing to whoever has no key. */
 function veiled({ length, kind, depth }: Place): Place {
   return { length, kind, depth };
 }

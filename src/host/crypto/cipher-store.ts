@@ -2,6 +2,7 @@ import { ParavaneError } from "../../core/error.ts";
 import { type Flow, type Later, run } from "../../core/flow.ts";
 import { SegmentList } from "../../core/segments.ts";
 import type { Store } from "../../core/store.ts";
+import { Unwritable } from "../../core/unwritable.ts";
 import type { SectorCipher } from "../../wasm/cipher.ts";
 
 /** Bytes that are encrypted and written together. */
@@ -169,13 +170,12 @@ export class CipherStore implements Store {
 }
 
 /** Stands in for the data of an image that was opened without its key. */
-export class LockedStore implements Store {
-  readonly readOnly = true;
-  readonly releases = false;
+export class LockedStore extends Unwritable {
   readonly #inner: Store;
   readonly #owns: boolean;
 
   constructor(inner: Store, owns = false) {
+    super();
     this.#inner = inner;
     this.#owns = owns;
   }
@@ -186,22 +186,12 @@ export class LockedStore implements Store {
     return this.#inner.size;
   }
   readv(): never {
-    throw this.#refusal();
+    throw this.refusal();
   }
-  writev(): never {
-    throw this.#refusal();
-  }
-  discard(): never {
-    throw this.#refusal();
-  }
-  resize(): never {
-    throw this.#refusal();
-  }
-  flush(): void {}
   close(): Later<void> {
     return this.#owns ? this.#inner.close() : undefined;
   }
-  #refusal(): ParavaneError {
+  protected refusal(): ParavaneError {
     return new ParavaneError("DENIED", "the image is encrypted, and was opened without its key", { file: this.name });
   }
 }

@@ -13,7 +13,6 @@ export class OvaImage implements Image {
   readonly data: Store;
   readonly dirty = false;
   readonly encrypted: boolean;
-  readonly scattered: boolean;
   readonly sparse: boolean;
   // The disk is read-only, so that of these only what reads is ever called.
   readonly keys?: KeySlots;
@@ -30,7 +29,6 @@ export class OvaImage implements Image {
     this.sectorSize = image.sectorSize;
     this.data = image.data ?? window;
     this.encrypted = image.encrypted ?? false;
-    this.scattered = image.scattered ?? false;
     this.sparse = image.sparse ?? false;
     if (image.keys) this.keys = image.keys;
     if (image.snapshots) this.snapshots = image.snapshots;

@@ -2,18 +2,18 @@ import { ParavaneError } from "../../../core/error.ts";
 import type { Later } from "../../../core/flow.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
+import { Unwritable } from "../../../core/unwritable.ts";
 
 /** A part of a store, read as a file of its own. The store is its owner's to close. */
-export class WindowStore implements Store {
+export class WindowStore extends Unwritable {
   readonly name: string;
   readonly size: number;
-  readonly readOnly = true;
-  readonly releases = false;
   readonly #store: Store;
   readonly #start: number;
 
   /** @param start byte of the store */
   constructor(store: Store, name: string, start: number, size: number) {
+    super();
     this.#store = store;
     this.name = name;
     this.#start = start;
@@ -35,19 +35,9 @@ export class WindowStore implements Store {
   locate(position: number): { name: string; position: number } {
     return { name: this.#store.name, position: this.#start + position };
   }
-  flush(): void {}
-  writev(): never {
-    throw this.#fixed();
-  }
-  discard(): never {
-    throw this.#fixed();
-  }
-  resize(): never {
-    throw this.#fixed();
-  }
   close(): void {}
 
-  #fixed(): ParavaneError {
+  protected refusal(): ParavaneError {
     return new ParavaneError("READ_ONLY", `${this.name} is part of ${this.#store.name}`, { file: this.name });
   }
 }

@@ -2,6 +2,7 @@ import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import { ExtentKind, type Format, MapStop, type OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
+import { JoinedStore } from "../joined.ts";
 import { LookupImage } from "../lookup/image.ts";
 import type { Found } from "../lookup/mapper.ts";
 import { Missing } from "../lookup/pages.ts";
@@ -9,7 +10,6 @@ import type { ParallelsImage } from "../parallels/image.ts";
 import { openParallels } from "../parallels/index.ts";
 import type { LookedParallels } from "../parallels/lookup.ts";
 import { type Descriptor, isDescriptor, type Layer, readDescriptor, type Storage } from "./descriptor.ts";
-import { Files } from "./files.ts";
 
 /** Files that are open at once, at most. */
 const MAX_FILES = 200;
@@ -33,8 +33,7 @@ interface OpenStorage extends Storage {
  */
 class BundleImage extends LookupImage {
   readonly format = "parallels-bundle";
-  readonly scattered = true;
-  readonly data: Files;
+  readonly data: JoinedStore;
   readonly #descriptor: Descriptor;
   readonly #storages: readonly OpenStorage[];
   readonly #layers: readonly OpenLayer[];
@@ -44,10 +43,8 @@ class BundleImage extends LookupImage {
     this.#descriptor = descriptor;
     this.#storages = storages;
     this.#layers = storages.flatMap(({ layers }) => layers);
-    this.data = new Files(
-      store.name,
-      this.#layers.map((layer) => layer.store),
-    );
+    this.data = new JoinedStore(store.name, true, this.#layers.length);
+    for (const layer of this.#layers) this.data.add(layer.store);
   }
 
   find(offset: number): Found {
@@ -57,7 +54,7 @@ class BundleImage extends LookupImage {
       const part = ownPart(layer, offset - storage.from, length);
       length = part.length;
       if (part.position === undefined) continue;
-      return { kind: ExtentKind.Data, length, position: this.data.at(layer.number, part.position) };
+      return { kind: ExtentKind.Data, length, position: layer.number * this.data.window + part.position };
     }
     return { kind: ExtentKind.Zero, length };
   }

@@ -1,7 +1,41 @@
 import type { Descriptor } from "./descriptor.ts";
 
+/** What is not in the descriptor. */
+interface Shown {
+  size: number;
+  /** Bytes of a grain, where there are grains. */
+  unit?: number | undefined;
+  dirty: boolean;
+  extents: readonly Record<string, unknown>[];
+  /** The header's own facts. */
+  header?: Record<string, unknown>;
+}
+
+/** `Image.describe`, of every subformat. */
+export function describeVmdk(descriptor: Descriptor, { size, unit, dirty, extents, header }: Shown) {
+  const { createType, cid, parentCid } = descriptor;
+  return {
+    format: "vmdk",
+    size,
+    ...(unit !== undefined && { clusterSize: unit }),
+    dirty,
+    // By qemu-img's names.
+    formatSpecific: {
+      type: "vmdk",
+      data: {
+        cid: Number.parseInt(cid, 16),
+        "parent-cid": Number.parseInt(parentCid, 16),
+        "create-type": createType,
+        extents,
+      },
+    },
+    ...header,
+    ...ownFacts(descriptor),
+  };
+}
+
 /** What a descriptor says that qemu-img does not show. */
-export function ownFacts({ data, changeTracking }: Descriptor): Record<string, unknown> {
+function ownFacts({ data, changeTracking }: Descriptor): Record<string, unknown> {
   const facts = {
     geometry: geometry(data, ["cylinders", "heads", "sectors"]),
     biosGeometry: geometry(data, ["biosCylinders", "biosHeads", "biosSectors"]),

@@ -15,7 +15,7 @@ import { Metadata } from "../metadata.ts";
 import { matchCopies } from "./copies.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
 import { changedDescriptor, type DescriptorChange, newCid } from "./descriptor.ts";
-import { ownFacts } from "./facts.ts";
+import { describeVmdk } from "./facts.ts";
 import { changedHeader, type HeaderChange, REACH, SECTOR } from "./header.ts";
 import {
   checkTracking,
@@ -314,28 +314,10 @@ export class SparseVmdk implements Image {
   }
 
   describe(): Record<string, unknown> {
-    const { header, descriptor, grain, size } = this.#layout;
-    const { createType, cid, parentCid } = descriptor!;
-    const filename = this.#layout.store.name;
-    return {
-      format: this.format,
-      size,
-      clusterSize: grain,
-      dirty: header.unclean,
-      // By qemu-img's names.
-      formatSpecific: {
-        type: this.format,
-        data: {
-          cid: Number.parseInt(cid, 16),
-          "parent-cid": Number.parseInt(parentCid, 16),
-          "create-type": createType,
-          extents: [{ "virtual-size": size, filename, "cluster-size": grain, format: "" }],
-        },
-      },
-      version: header.version,
-      zeroedGrain: zeroEntry(this.#layout) !== undefined,
-      ...ownFacts(descriptor!),
-    };
+    const { header, descriptor, grain, size, store } = this.#layout;
+    const extents = [{ "virtual-size": size, filename: store.name, "cluster-size": grain, format: "" }];
+    const more = { version: header.version, zeroedGrain: zeroEntry(this.#layout) !== undefined };
+    return describeVmdk(descriptor!, { size, unit: grain, dirty: header.unclean, extents, header: more });
   }
 }
 

@@ -9,7 +9,7 @@ import { type Codec, Unpacker } from "../unpacker.ts";
 import { checkedSize, parentOf as noted, TWO_GB } from "./create.ts";
 import { changedDescriptor, type Descriptor, type DescriptorChange, newCid, parseDescriptor } from "./descriptor.ts";
 import type { Split } from "./extents.ts";
-import { ownFacts } from "./facts.ts";
+import { describeVmdk } from "./facts.ts";
 import { GrainImage } from "./grain-image.ts";
 import type { GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
@@ -208,26 +208,13 @@ export class SplitVmdk extends GrainImage {
   }
 
   describe(): Record<string, unknown> {
-    const { createType, cid, parentCid } = this.#descriptor;
     const { parts } = this.#split;
-    const unit = parts.find((part) => part.unit !== undefined)?.unit;
-    return {
-      format: this.format,
+    return describeVmdk(this.#descriptor, {
       size: this.size,
-      ...(unit !== undefined && { clusterSize: unit }),
+      unit: parts.find((part) => part.unit !== undefined)?.unit,
       dirty: this.#sparse.some(({ layout }) => layout.header.unclean),
-      // By qemu-img's names.
-      formatSpecific: {
-        type: this.format,
-        data: {
-          cid: Number.parseInt(cid, 16),
-          "parent-cid": Number.parseInt(parentCid, 16),
-          "create-type": createType,
-          extents: parts.map(shown),
-        },
-      },
-      ...ownFacts(this.#descriptor),
-    };
+      extents: parts.map(shown),
+    });
   }
 }
 

@@ -5,7 +5,7 @@ import { corrupt, read, unsupported } from "../io.ts";
 import type { Found, Unit } from "../lookup/mapper.ts";
 import { Unpacker } from "../unpacker.ts";
 import type { Descriptor } from "./descriptor.ts";
-import { ownFacts } from "./facts.ts";
+import { describeVmdk } from "./facts.ts";
 import { grainCodec } from "./grain-codec.ts";
 import { GrainImage } from "./grain-image.ts";
 import { findGrain, type GrainTables } from "./grains.ts";
@@ -130,35 +130,12 @@ export class StreamVmdk extends GrainImage {
 
   describe(): Record<string, unknown> {
     const { header, descriptor, tables } = this.#layout;
-    const { createType, cid, parentCid } = descriptor;
-    const { grain } = tables;
-    return {
-      format: this.format,
-      size: this.size,
-      clusterSize: grain,
-      dirty: header.unclean,
-      // By qemu-img's names.
-      formatSpecific: {
-        type: this.format,
-        data: {
-          cid: Number.parseInt(cid, 16),
-          "parent-cid": Number.parseInt(parentCid, 16),
-          "create-type": createType,
-          extents: [
-            {
-              compressed: true,
-              "virtual-size": this.size,
-              filename: this.store.name,
-              "cluster-size": grain,
-              format: "",
-            },
-          ],
-        },
-      },
-      version: header.version,
-      markers: tables.markers,
-      ...ownFacts(descriptor),
-    };
+    const { size } = this;
+    const { grain, markers } = tables;
+    const own = { "virtual-size": size, filename: this.store.name, "cluster-size": grain, format: "" };
+    const extents = [{ compressed: true, ...own }];
+    const more = { version: header.version, markers };
+    return describeVmdk(descriptor, { size, unit: grain, dirty: header.unclean, extents, header: more });
   }
 }
 

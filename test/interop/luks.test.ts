@@ -82,6 +82,66 @@ describe.each(CASES)("LUKS1, $cipher, $keySize bits, $hash", ({ qemu, ...options
   });
 });
 
+peerTest("qemu-img", "qemu-utils", "AES-192 in XTS, which QEMU makes: both ways", async () => {
+  const theirs = at("aes-192.theirs");
+  createByQemu(pass, "luks", "key-secret=sec0,cipher-alg=aes-192,iter-time=10", theirs, "1M");
+  qemuIoSecret(pass, byQemu(theirs), "write -P 0x31 0 64k", "write -P 0x32 1000k 24k");
+  const mine = at("aes-192.ours");
+  const options = { format: "luks", size: MiB, passphrase, iterations: 1000, keySize: 384 };
+  const [disk, made] = [await open(theirs), await createFile(mine, options)];
+  const content = await readBytes(disk, 0, MiB);
+  expect([content[0], content[65535], content[1000 * 1024]]).toEqual([0x31, 0x31, 0x32]);
+  await writeBytes(made, 0, content);
+  for (const each of [disk, made]) {
+    await writeBytes(each, 65536, new Uint8Array(512).fill(0x33));
+    await each.close();
+  }
+  for (const file of [theirs, mine]) {
+    qemuIoSecret(pass, byQemu(file), "read -P 0x31 0 64k", "read -P 0x33 64k 512", "read -P 0x32 1000k 24k");
+  }
+});
+
+describe.each(["argon2i", "argon2id", "pbkdf2"])("LUKS2 that cryptsetup makes with %s", (kind) => {
+  peerTest("cryptsetup", "cryptsetup-bin", "and second keys by the others: every one opens it", async () => {
+    const path = at(`kdf-${kind}`);
+    new FileStore(path, { create: true }).close();
+    truncateSync(path, 18 * MiB);
+    const cost = (kdf: string) => [
+      ...["--pbkdf", kdf, "--pbkdf-force-iterations", kdf === "pbkdf2" ? "1000" : "4"],
+      ...(kdf === "pbkdf2" ? [] : ["--pbkdf-memory", "1024", "--pbkdf-parallel", "2"]),
+    ];
+    cryptsetup("luksFormat", "--type", "luks2", ...cost(kind), "--key-file", pass, path);
+    const files = ["argon2i", "argon2id", "pbkdf2"].map((kdf) => {
+      const file = passphraseFile(at(`by-${kdf}`), `by ${kdf}`);
+      cryptsetup("luksAddKey", ...cost(kdf), "--key-file", pass, path, file);
+      return file;
+    });
+    for (const file of [pass, ...files]) {
+      const disk = await open(path, true, new Uint8Array(readFileSync(file)));
+      expect(disk.size).toBe(2 * MiB);
+      expect(listKeys(disk).filter(({ active }) => active)).toHaveLength(4);
+      await disk.close();
+    }
+    await expect(open(path, true, bytesOf("no"))).rejects.toThrow(/wrong passphrase: none of the 4 key slots opens/);
+    cryptsetup("erase", path);
+    await expect(open(path, true)).rejects.toThrow(/no key slot in use: no passphrase opens it/);
+  });
+});
+
+peerTest("cryptsetup", "cryptsetup-bin", "a detached header is refused by name", async () => {
+  for (const type of ["luks1", "luks2"]) {
+    const [header, data] = [at(`${type}.header`), at(`${type}.data`)];
+    new FileStore(data, { create: true }).close();
+    truncateSync(data, 4 * MiB);
+    const cost = ["--pbkdf-force-iterations", "1000", ...(type === "luks2" ? ["--pbkdf", "pbkdf2"] : [])];
+    cryptsetup("luksFormat", "--type", type, ...cost, "--header", header, "--key-file", pass, data);
+    await expect(open(header, true)).rejects.toMatchObject({
+      code: "UNSUPPORTED",
+      message: expect.stringContaining("the header is detached"),
+    });
+  }
+});
+
 peerTest("cryptsetup", "cryptsetup-bin", "what cryptsetup formats as LUKS1, we open; its second key too", async () => {
   const path = at("cryptsetup1");
   new FileStore(path, { create: true }).close();

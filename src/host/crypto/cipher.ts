@@ -34,7 +34,7 @@ export function checkCipher({ name, mode }: CipherSpec, keyBytes: number): void 
     const hint = `Known: ${CIPHER_MODES.map((each) => `aes-${each}`).join(", ")}`;
     throw new ParavaneError("UNSUPPORTED", `the cipher ${name}-${mode} is not known`, {}, { hint });
   }
-  const sizes = known.halves ? [32, 64] : [16, 24, 32];
+  const sizes = known.halves ? [32, 48, 64] : [16, 24, 32];
   if (sizes.includes(keyBytes)) return;
   const hint = `It takes keys of ${sizes.map((size) => size * 8).join(" or ")} bits`;
   throw new ParavaneError(

@@ -11,7 +11,7 @@ import { KeptStore, VOLUME_KEY } from "../../support/disks.ts";
 import { qemuImg, qemuIo, scratch } from "../../support/img.ts";
 import { bytesOf, passphraseFile, qemuIoSecret } from "../../support/luks.ts";
 import { peerTest } from "../../support/peers.ts";
-import { LateStore, randomFrom } from "../../support/stores.ts";
+import { contentOf, LateStore, randomFrom } from "../../support/stores.ts";
 
 const MiB = 2 ** 20;
 const passphrase = bytesOf("correct horse");
@@ -146,4 +146,23 @@ describe("LUKS on a disk", () => {
       },
     );
   }
+});
+
+// cryptsetup and QEMU make such; LUKS On-Disk Format Specification, figure 1: where the names stand.
+test.each([
+  [8, "serpent", "the cipher serpent-xts-plain64 is not known"],
+  [8, "twofish", "the cipher twofish-xts-plain64 is not known"],
+  [40, "ctr-plain64", "the cipher aes-ctr-plain64 is not known"],
+  [40, "cbc-essiv:md5", "the cipher aes-cbc-essiv:md5 is not known"],
+  [72, "sha384", 'the hash "sha384" is not known'],
+  [72, "whirlpool", 'the hash "whirlpool" is not known'],
+])("a header that says at byte %i %s is refused by name", async (at, name, said) => {
+  const store = new KeptStore();
+  await (await createDisk(store, { format: "luks", size: 65536, passphrase, iterations: 1000 })).close();
+  const bytes = contentOf(store);
+  bytes.fill(0, at, at + 32).set(bytesOf(name), at);
+  await expect(openDisk(new KeptStore(bytes), { passphrase })).rejects.toMatchObject({
+    code: "UNSUPPORTED",
+    message: said,
+  });
 });

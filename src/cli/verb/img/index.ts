@@ -1,3 +1,5 @@
+import type { Format } from "../../../core/format.ts";
+import { FORMATS } from "../../../host/format/index.ts";
 import type { RawVerb } from "../../verb.ts";
 import { amend } from "./amend.ts";
 import { backup } from "./backup.ts";
@@ -13,8 +15,10 @@ import { dd } from "./dd.ts";
 import { info } from "./info.ts";
 import { map } from "./map.ts";
 import { measure } from "./measure.ts";
+import { qemuFormat } from "./names.ts";
 import { rebase } from "./rebase.ts";
 import { resize } from "./resize.ts";
+import { wipeInput } from "./secrets.ts";
 import { snapshot } from "./snapshot.ts";
 
 const VERBS: readonly ImgVerb[] = [
@@ -36,6 +40,12 @@ const VERBS: readonly ImgVerb[] = [
   bench,
 ];
 
+function formats(which: (format: Format) => boolean): string {
+  return FORMATS.filter(which)
+    .map(({ name }) => qemuFormat(name))
+    .join(", ");
+}
+
 function help(): string {
   return [
     "paravane img: works on disk image files, with qemu-img's option letters",
@@ -45,7 +55,9 @@ function help(): string {
     "Commands:",
     ...VERBS.map(({ name, summary }) => `  ${name.padEnd(10)}${summary}`),
     "",
-    "paravane img COMMAND --help shows a command's options and examples. Formats: raw, vpc (or vhd), vhdx, qcow2, luks.",
+    "paravane img COMMAND --help shows a command's options and examples.",
+    `Formats: ${formats((each) => each.create !== undefined)}; vhd is another name of vpc.`,
+    `Only read: ${formats((each) => each.create === undefined)}.`,
   ].join("\n");
 }
 
@@ -64,6 +76,10 @@ export const img: RawVerb = {
       ui.note(`unknown command "img ${first}"; see: paravane img --help`);
       return 1;
     }
-    return runImgVerb(verb, rest, ui);
+    try {
+      return await runImgVerb(verb, rest, ui);
+    } finally {
+      wipeInput();
+    }
   },
 };

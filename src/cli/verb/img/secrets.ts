@@ -28,8 +28,36 @@ export function pairsOf(text: string): [name: string, value: string][] {
     });
 }
 
-/** Standard input, which is there once. */
+/** Standard input, which is there once: others may ask for it again, so it is kept to the end. */
 let input: Uint8Array | undefined;
+
+/** Of what was read from standard input nothing is left. */
+export function wipeInput(): void {
+  input?.fill(0);
+  input = undefined;
+}
+
+/** Without a string, which could not be wiped. White space, and what else is none of its characters, is passed over. */
+export function fromBase64(text: Uint8Array): Uint8Array {
+  const decoded = new Uint8Array(Math.floor((text.length * 3) / 4));
+  let length = 0;
+  let held = 0;
+  let bits = 0;
+  for (const code of text) {
+    const value = DIGITS.indexOf(String.fromCharCode(code));
+    if (value < 0) continue;
+    held = ((held << 6) | value) & 0xffff;
+    bits += 6;
+    if (bits < 8) continue;
+    bits -= 8;
+    decoded[length++] = held >> bits;
+  }
+  if (length === decoded.length) return decoded;
+  const exact = decoded.slice(0, length);
+  decoded.fill(0);
+  return exact;
+}
+const DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /** The passphrases that the command line names; none stands on it. */
 export class Secrets {
@@ -73,12 +101,15 @@ export class Secrets {
       if (path !== "-" && statSync(path).size > MAX_BYTES) {
         throw new ParavaneError("INVALID", `${path} is too large for a passphrase`, { file: path });
       }
-      if (path === "-") input ??= new Uint8Array(readFileSync(0));
-      const bytes = path === "-" ? input!.slice() : new Uint8Array(readFileSync(path));
+      if (path === "-") input ??= readFileSync(0);
+      // What was read is what is wiped by whoever uses it, and no copy.
+      const bytes = path === "-" ? new Uint8Array(input!) : readFileSync(path);
       if (!base64) return bytes;
-      const decoded = Uint8Array.from(Buffer.from(new TextDecoder().decode(bytes), "base64"));
-      bytes.fill(0);
-      return decoded;
+      try {
+        return fromBase64(bytes);
+      } finally {
+        bytes.fill(0);
+      }
     } catch (thrown) {
       const { code, message } = asParavaneError(thrown);
       throw new ParavaneError(code, `the passphrase could not be read: ${message}`, {}, { cause: thrown });

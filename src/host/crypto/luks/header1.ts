@@ -3,7 +3,7 @@
 import { ParavaneError } from "../../../core/error.ts";
 import { type CipherSpec, checkCipher } from "../cipher.ts";
 import type { Area } from "./area.ts";
-import { badHeader, MAGIC, SECTOR, textOf, viewOf } from "./luks.ts";
+import { badHeader, DETACHED, MAGIC, SECTOR, textOf, viewOf } from "./luks.ts";
 
 const Field = {
   Magic: 0,
@@ -90,6 +90,9 @@ export function parseHeader1(area: Area, bytes: Uint8Array, bare: boolean): Head
     slots: [],
   };
   if (header.digestIterations === 0) throw wrong(Field.DigestIterations, "has a digest of no iterations");
+  if (bare && header.payloadOffset === 0) {
+    throw new ParavaneError("UNSUPPORTED", DETACHED, { file: area.store.name, structure: "LUKS header" });
+  }
   if (bare && (header.payloadOffset < HEADER_BYTES || header.payloadOffset > area.size)) {
     throw wrong(Field.PayloadOffset, `puts the data at byte ${header.payloadOffset}, outside the file`);
   }

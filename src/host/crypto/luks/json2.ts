@@ -5,7 +5,7 @@ import { type CipherSpec, checkCipher, parseCipher } from "../cipher.ts";
 import type { Argon2Cost } from "../hash.ts";
 import type { Area } from "./area.ts";
 import { BINARY_BYTES, type Header2 } from "./header2.ts";
-import { badHeader, SECTOR } from "./luks.ts";
+import { badHeader, DETACHED, SECTOR } from "./luks.ts";
 
 /** "Luks2 keyslots": 0 to 31. */
 export const MAX_SLOTS = 32;
@@ -121,6 +121,7 @@ export function parseMetadata2(area: Area, header: Header2): Metadata2 {
 
     const areas = { from: 2 * header.size, to: 2 * header.size + keyslotsSize };
     const data = segmentOf(object(root.segments, '"segments"'), unsupported);
+    if (data.dataOffset === 0) throw unsupported(DETACHED);
     if (keyslotsSize % BINARY_BYTES !== 0 || areas.to > Math.min(data.dataOffset, area.size)) {
       throw new Wrong(`gives key slots ${keyslotsSize} bytes, past the data's start or the file's end`);
     }

@@ -116,6 +116,9 @@ export function* unlock(luks: Luks, { passphrase, volumeKey, kdf = {} }: Unlocki
   });
 }
 
+/** Of a header whose data begins where it does itself. */
+export const DETACHED = "the header is detached: the data that it is for is in another file";
+
 export function noPassphrase(file: string): ParavaneError {
   const hint = "Give it as `passphrase`, or on the command line with --passphrase-file";
   return new ParavaneError("DENIED", "the image is encrypted, and no passphrase was given", { file }, { hint });

@@ -1,5 +1,5 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
-import { copyFileSync, existsSync, rmSync } from "node:fs";
+import { closeSync, copyFileSync, existsSync, openSync, rmSync, writeSync } from "node:fs";
 import { afterAll, describe, expect } from "vitest";
 import { readBytes, writeBytes, writeZeroes } from "../../src/host/block/bytes.ts";
 import { type Disk, openDisk } from "../../src/host/block/open.ts";
@@ -234,5 +234,45 @@ describe("paravane img backup", () => {
     expect(await dirtyOf(view, "daily")).toEqual([]);
     expect((await readBytes(view, 0, 1)).length).toBe(1);
     await view.close();
+  });
+
+  peer("after a commit, compressed writes and a growth, all of them ours, the next one is right too", async () => {
+    const disk = path("paths.qcow2");
+    qemuImg("create", "-q", "-f", "qcow2", disk, "8M");
+    qemuIo("qcow2", disk, "write -P 1 0 4M");
+    await done("backup", "--bitmap", "b", disk, path("p0.qcow2"));
+    const changes: [string, () => Promise<unknown>][] = [
+      [
+        "commit",
+        async () => {
+          qemuImg("create", "-q", "-f", "qcow2", "-b", disk, "-F", "qcow2", path("over.qcow2"));
+          qemuIo("qcow2", path("over.qcow2"), "write -P 2 1M 100k", "write -z 0 64k");
+          await done("commit", path("over.qcow2"));
+        },
+      ],
+      [
+        "compressed",
+        async () => {
+          qemuImg("convert", "-O", "raw", disk, path("whole.raw"));
+          const fd = openSync(path("whole.raw"), "r+");
+          writeSync(fd, Buffer.alloc(700, 3), 0, 700, 3_000_000);
+          closeSync(fd);
+          await done("convert", "-n", "-c", "-O", "qcow2", path("whole.raw"), disk);
+        },
+      ],
+      [
+        "grown",
+        async () => {
+          await done("resize", disk, "10M");
+          qemuIo("qcow2", disk, "write -P 4 9M 64k");
+        },
+      ],
+    ];
+    for (const [i, [name, change]] of changes.entries()) {
+      await change();
+      await done("backup", "--bitmap", "b", "-b", path(`p${i}.qcow2`), "-F", "qcow2", disk, path(`p${i + 1}.qcow2`));
+      const said = qemuImg("compare", disk, path(`p${i + 1}.qcow2`));
+      expect([name, said]).toEqual([name, "Images are identical.\n"]);
+    }
   });
 });

@@ -2,10 +2,11 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { afterAll, describe, expect } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import type { ParavaneError } from "../../src/core/error.ts";
 import { discard, flush, readBytes, writeBytes, writeZeroes } from "../../src/host/block/bytes.ts";
 import { createDisk, type Disk, openDisk } from "../../src/host/block/open.ts";
+import { FORMATS } from "../../src/host/format/index.ts";
 import { applySnapshot, createSnapshot, deleteSnapshot } from "../../src/host/image/snapshot.ts";
 import { FileStore } from "../../src/host/store/file.ts";
 import { peerTest } from "../support/peers.ts";
@@ -69,6 +70,14 @@ const KINDS: Kind[] = [
     snapshots: true,
   },
 ];
+
+test("every format that is written is in this suite", () => {
+  const written = FORMATS.filter(({ create }) => create).map(({ name }) => name);
+  // Whoever reads it needs a passphrase: luks.test.ts and qcow2-encrypted.test.ts have their own programs.
+  const elsewhere = ["luks"];
+  const here = KINDS.map(({ options }) => options.format);
+  expect(written.filter((name) => !elsewhere.includes(name) && !here.includes(name))).toEqual([]);
+});
 
 /** What each sector that was touched is filled with. */
 type Fills = Map<number, number>;

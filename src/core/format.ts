@@ -370,6 +370,8 @@ export interface Format {
   readonly name: string;
   /** Without the dot, most usual first. */
   readonly extensions: readonly string[];
+  /** Images that others made are opened for writing, too; as all are that can be made here. */
+  readonly written?: boolean;
   /** A new image reads as noise, not as zeros, unless it is preallocated. */
   readonly noise?: boolean;
   /**
@@ -379,8 +381,7 @@ export interface Format {
   /** @throws ParavaneError CORRUPT, UNSUPPORTED, naming the structure and its offset */
   open(store: Store, options: OpenOptions): Flow<Image>;
   /**
-   * Writes an empty image to an empty store. Absent for formats that are only read: none is made, and none is opened for
-   * writing. @throws ParavaneError INVALID
+   * Writes an empty image to an empty store. Absent for formats that none is made in. @throws ParavaneError INVALID
    */
   create?(store: Store, options: CreateOptions, files?: NewFiles): Flow<void>;
   /** For a new image with these options. @throws ParavaneError INVALID */

@@ -1,5 +1,7 @@
 import { parallels } from "../../src/host/format/parallels/index.ts";
+import { bundleFormat, openBundle } from "../support/bundle.ts";
 import { dataFile } from "../support/data.ts";
+import { KeptStore } from "../support/disks.ts";
 import type { Pick } from "../support/fuzz-disk.ts";
 import { damaged, fuzzImages, imagesOf, oddNumber, WRITTEN } from "../support/fuzz-images.ts";
 
@@ -25,4 +27,19 @@ fuzzImages({
   make: (pick) => ({ bytes: damaged(pick, images[pick(images.length)], change) }),
   works: (pick, disk) => [["resize", () => disk.resize((1 + pick(6000)) * 512)]],
   reached: [...WRITTEN, ...["refused: CORRUPT header", "refused: UNSUPPORTED header"]],
+});
+
+const SIZE = 1 << 20;
+const first = new KeptStore(new Uint8Array(SIZE).fill(0x11));
+
+fuzzImages({
+  title: "newest files of Parallels bundles",
+  format: bundleFormat(SIZE, first),
+  runs: 400,
+  open: (store, options) => openBundle(store, SIZE, first, options),
+  make: (pick) => ({ bytes: damaged(pick, images[1 + pick(images.length - 1)], change) }),
+  reached: [
+    ...["opened", "Read: Ok", "Read: Media", "Write: Ok", "Write: Media", "WriteZeroes: Ok", "Flush: Ok"],
+    ...["check: done", "repair: done", "repair: CORRUPT", "refused: CORRUPT header", "refused: UNSUPPORTED header"],
+  ],
 });

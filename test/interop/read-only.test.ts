@@ -1,7 +1,7 @@
 import { execFileSync } from "node:child_process";
 import * as fs from "node:fs";
 import { describe, expect } from "vitest";
-import { readBytes } from "../../src/host/block/bytes.ts";
+import { readBytes, writeBytes } from "../../src/host/block/bytes.ts";
 import { openDisk } from "../../src/host/block/open.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
 import { openFile } from "../../src/node.ts";
@@ -260,7 +260,33 @@ describe("Parallels bundles", () => {
       fs.writeFileSync(`${folder}/DiskDescriptor.xml`, descriptor.replace("0.1.hds", "../outside.hds"));
       const denied = await ours("info", folder);
       expect([denied.code, denied.stderr]).toEqual([1, expect.stringContaining("is outside")]);
-      expect((await ours("resize", folder, "+1M")).stderr).toContain("only read");
+      fs.writeFileSync(`${folder}/DiskDescriptor.xml`, descriptor);
+      expect((await ours("resize", folder, "+1M")).stderr).toContain("cannot be changed yet");
+      // Written: of each part QEMU reads the newest file, over what the one before holds.
+      const disk = await openFile(folder);
+      for (const [from, length] of [
+        [12_288, 70_000 - (70_000 % 512)],
+        [900 * 1024, 300 * 1024],
+        [2 * MiB - 512, 512],
+      ]) {
+        await writeBytes(disk, from, new Uint8Array(length).fill(0x77));
+        now.fill(0x77, from, from + length);
+      }
+      await disk.close();
+      expect(await done("check", folder)).toContain("No errors");
+      for (const part of [0, 1]) {
+        const file = `${folder}/${part}.1.hds`;
+        qemuImg("check", "-q", "-f", "parallels", file);
+        const newest = path("raw");
+        qemuImg("convert", "-f", "parallels", "-O", "raw", file, newest);
+        const [top, whole] = [fs.readFileSync(newest), then.slice(part * MiB, (part + 1) * MiB)];
+        for (const { start, length, data } of JSON.parse(qemuImg("map", "--output=json", "-f", "parallels", file))) {
+          if (data) whole.set(top.subarray(start, start + length), start);
+        }
+        expect(Buffer.compare(whole, now.subarray(part * MiB, (part + 1) * MiB))).toBe(0);
+      }
+      fs.writeFileSync(raw, now);
+      expect(await ours("compare", "-F", "raw", folder, raw)).toMatchObject({ code: 0 });
     },
   );
 });

@@ -7,6 +7,7 @@ import { withFaults } from "../../src/host/filter/fault.ts";
 import { luks } from "../../src/host/format/luks/index.ts";
 import { MemoryStore } from "../../src/host/store/memory.ts";
 import { blank } from "./blank.ts";
+import { createBundle, openBundle } from "./bundle.ts";
 import { createTwo, openTwo } from "./two-files.ts";
 
 /** A store that outlives the disk over it, so that what the disk left can be opened again. */
@@ -99,6 +100,15 @@ export const DISKS: DiskCase[] = [
   },
   image("parallels", "parallels"),
   image("parallels, small clusters", "parallels", { clusterSize: 4096 }),
+  {
+    name: "parallels bundle, over a snapshot",
+    keeps: true,
+    async open({ first, second, seen }, size) {
+      if (second.size === 0) second.resize(size);
+      if (first.size === 0) await (await createBundle(first, size, second, 4096)).close();
+      return openBundle(seen(first), size, seen(second));
+    },
+  },
   image("vmdk", "vmdk"),
   {
     name: "vmdk, monolithicFlat",

@@ -84,7 +84,7 @@ async function use(
   parent: KeptStore | undefined,
   { pick, open, works, note }: Use,
 ): Promise<void> {
-  const readOnly = !format.create;
+  const readOnly = !(format.create || format.written);
   const backing = parent && (await openDisk(parent, { readOnly: true }));
   let warned = false;
   const disk = await open(store, {

@@ -29,6 +29,8 @@ export interface Life {
   renamed?(times: number): Promise<NewParent>;
   /** It cannot be emptied. */
   keeps?: boolean;
+  /** Its size cannot be changed. */
+  fixed?: boolean;
 }
 
 const SIZES = [SIZE - 100 * BLOCK, SIZE, SIZE + 3 * SECTOR, SIZE + 2 * BLOCK, SIZE + 300 * BLOCK + SECTOR];
@@ -119,6 +121,7 @@ async function program(seed: number, life: Life) {
       settle();
       disk = await open(store);
     } else if (kind === "resize") {
+      if (life.fixed) continue;
       const size = random.pick(SIZES);
       // What is under way is made durable first.
       await flush(disk);

@@ -106,13 +106,15 @@ export function formatNamed(name: string): Format {
  * @throws ParavaneError UNSUPPORTED (images of the format are only read), INVALID, NO_SPACE
  */
 export function* createEmpty(store: Store, format: Format, options: CreateOptions, files?: NewFiles): Flow {
-  if (!format.create) throw onlyRead("UNSUPPORTED", format, store, "Make an image of another format, such as qcow2");
+  if (!format.create) throw notMade(format, store);
   yield* format.create(store, options, files);
   yield* wait(store.flush());
 }
 
-function onlyRead(code: "UNSUPPORTED" | "READ_ONLY", { name }: Format, store: Store, hint: string): ParavaneError {
-  return new ParavaneError(code, `${name} images are only read`, { file: store.name, format: name }, { hint });
+function notMade({ name, written }: Format, store: Store): ParavaneError {
+  const message = written ? `${name} images are not made here` : `${name} images are only read`;
+  const hint = "Make an image of another format, such as qcow2";
+  return new ParavaneError("UNSUPPORTED", message, { file: store.name, format: name }, { hint });
 }
 
 function* create(
@@ -141,9 +143,10 @@ function* open(chain: Chain, name: string | undefined, options: ChainOptions): F
   const { store } = chain;
   const format = name === undefined ? yield* recognised(store, FORMATS, options.onWarning) : formatNamed(name);
   const { backing: given, alone = false, ...rest } = options;
-  if (!format.create && !options.readOnly) {
+  if (!format.create && !format.written && !options.readOnly) {
     const hint = `Open it read-only, or convert it first: paravane img convert -O qcow2 ${store.name} NEW.qcow2`;
-    throw onlyRead("READ_ONLY", format, store, hint);
+    const context = { file: store.name, format: format.name };
+    throw new ParavaneError("READ_ONLY", `${format.name} images are only read`, context, { hint });
   }
   const onWarning = options.onWarning ?? (() => {});
   const openFile = options.openFile ?? ((file: string, readOnly: boolean) => run(chain.data(file, readOnly)));

@@ -1,12 +1,18 @@
 import { describe, expect, test } from "vitest";
 import { ParavaneError } from "../../../src/core/error.ts";
-import { readBytes } from "../../../src/host/block/bytes.ts";
-import { type Disk, openDisk } from "../../../src/host/block/open.ts";
+import { run } from "../../../src/core/flow.ts";
+import { SegmentList } from "../../../src/core/segments.ts";
+import { readBytes, writeBytes, writeZeroes } from "../../../src/host/block/bytes.ts";
+import { createDisk, type Disk, openDisk } from "../../../src/host/block/open.ts";
+import { parallelsBundle } from "../../../src/host/format/parallels-bundle/index.ts";
 import { parseXml } from "../../../src/host/format/xml.ts";
+import { bundleFormat, createBundle, openBundle } from "../../support/bundle.ts";
 import { KeptStore } from "../../support/disks.ts";
 import { random } from "../../support/fuzz-disk.ts";
-import { bundle, mixed } from "../../support/read-only.ts";
-import { LateStore } from "../../support/stores.ts";
+import { BLOCK, cutEverywhere, SIZE as LIFE, PARENT } from "../../support/life.ts";
+import { bundle, hdsImage, mixed } from "../../support/read-only.ts";
+import { contentOf, LateStore, randomFrom } from "../../support/stores.ts";
+import { tier } from "../../support/tier.ts";
 
 const SIZE = 1 << 20;
 const NOW = mixed(SIZE);
@@ -75,12 +81,156 @@ test("the state before the snapshot is read when it is made the newest", async (
   same(await readBytes(await open(descriptor).opening, 0, SIZE), THEN);
 });
 
+/** Opens a bundle for writing; its files outlive it. */
+function writing({ descriptor, files }: ReturnType<typeof bundle>, late = false) {
+  const stores = new Map(Object.entries(files).map(([name, bytes]) => [name, new KeptStore(bytes.slice(), { name })]));
+  const asked: Record<string, boolean> = {};
+  const openFile = (name: string, readOnly = true) => {
+    asked[name] = readOnly;
+    return late ? new LateStore(stores.get(name)!) : stores.get(name)!;
+  };
+  const text = () => new KeptStore(new TextEncoder().encode(descriptor));
+  return {
+    stores,
+    asked,
+    open: () => openDisk(text(), { openFile }),
+    check: () => run(parallelsBundle.check!(text(), { openFile })),
+    repair: (what: "leaks" | "all") => run(parallelsBundle.repair!(text(), what, { openFile })),
+  };
+}
+
+const plain = (text: string) =>
+  text
+    .replace(/<Snapshots>[\s\S]*<\/Snapshots>/, "")
+    .replaceAll(/<Image><GUID>\{1{8}[\s\S]*?<\/Image>/g, "")
+    .replaceAll("Compressed", "Plain");
+
+describe("written", () => {
+  test.each([false, true])(
+    "what is written goes to the newest files; over stores that answer late: %s",
+    async (late) => {
+      for (const clusterBytes of [4096, 65536]) {
+        const made = bundle(NOW, THEN, { clusterBytes, cut: 720_896 });
+        const { stores, asked, open: again, check } = writing(made, late);
+        const content = NOW.slice();
+        const random = randomFrom(clusterBytes);
+        for (let round = 0; round < 3; round++) {
+          const disk = await again();
+          for (let i = 0; i < 40; i++) {
+            const at = Math.floor((random() * SIZE) / 512) * 512;
+            const length = Math.min(SIZE - at, 512 * (1 + Math.floor(random() ** 3 * 300)));
+            const bytes = new Uint8Array(length).fill(1 + random() * 255);
+            if (i % 5 === 4) await writeZeroes(disk, at, length);
+            else await writeBytes(disk, at, bytes);
+            content.set(i % 5 === 4 ? new Uint8Array(length) : bytes, at);
+          }
+          same(await readBytes(disk, 0, SIZE), content);
+          await disk.close();
+        }
+        same(await readBytes(await again(), 0, SIZE), content);
+        expect(asked).toEqual({ "0.0.hds": true, "0.1.hds": false, "1.0.hds": true, "1.1.hds": false });
+        for (const name of ["0.0.hds", "1.0.hds"]) same(contentOf(stores.get(name)!), made.files[name]);
+        expect(await check()).toMatchObject({ leaks: 0, corruptions: 0, problems: [] });
+      }
+    },
+  );
+
+  test("plain files, of which one ends early", async () => {
+    const { descriptor } = bundle(NOW, NOW);
+    const files = { "0.1.hds": NOW.slice(0, SIZE / 2), "1.1.hds": NOW.slice(SIZE / 2, SIZE - 65536) };
+    const { open: again, check, stores } = writing({ descriptor: plain(descriptor), files });
+    expect(await check()).toMatchObject({
+      corruptions: 1,
+      problems: [{ structure: "plain image of 1.1.hds", message: "has 458752 bytes, its part of the disk 524288" }],
+    });
+    const disk = await again();
+    expect((await readBytes(disk, SIZE - 512, 512)).every((byte) => byte === 0)).toBe(true);
+    await writeBytes(disk, SIZE - 1024, new Uint8Array(512).fill(7));
+    await disk.close();
+    expect(stores.get("1.1.hds")!.size).toBe(SIZE / 2);
+    const content = NOW.slice()
+      .fill(0, SIZE - 65536)
+      .fill(7, SIZE - 1024, SIZE - 512);
+    same(await readBytes(await again(), 0, SIZE), content);
+    expect(await check()).toMatchObject({ corruptions: 0 });
+  });
+
+  test("what cannot be written is refused before anything is", async () => {
+    const old = writing(bundle(NOW, THEN, { clusterBytes: 63 * 512 }));
+    await expect(writeBytes(await old.open(), 0, NOW.subarray(0, 512))).rejects.toMatchObject({
+      code: "UNSUPPORTED",
+      message: expect.stringContaining("are only read"),
+    });
+    const made = bundle(NOW, THEN);
+    const short = hdsImage(NOW.subarray(SIZE / 2, SIZE - 65536), THEN.subarray(SIZE / 2), 4096);
+    const shrunk = writing({ ...made, files: { ...made.files, "1.1.hds": short } });
+    const disk = await shrunk.open();
+    await expect(writeBytes(disk, 0, NOW.subarray(0, 512))).rejects.toMatchObject({
+      code: "CORRUPT",
+      message: expect.stringContaining("can only be read"),
+    });
+    await disk.close();
+    same(contentOf(shrunk.stores.get("0.1.hds")!), made.files["0.1.hds"]);
+    await expect(createDisk(new KeptStore(), { format: "parallels-bundle", size: SIZE })).rejects.toMatchObject({
+      code: "UNSUPPORTED",
+      message: "parallels-bundle images are not made here",
+    });
+    await expect((await writing(made).open()).resize(SIZE * 2)).rejects.toMatchObject({ code: "UNSUPPORTED" });
+  });
+
+  test("one file in two places is refused", async () => {
+    const twice = MADE.descriptor.replace("1.1.hds", "0.1.hds");
+    await expect(writing({ ...MADE, descriptor: twice }).open()).rejects.toMatchObject({
+      code: "CORRUPT",
+      message: expect.stringContaining("names 0.1.hds, which is in another place already"),
+    });
+  });
+
+  test("power may be lost at any step", { timeout: tier(300_000, 7_200_000) }, async () => {
+    const first = new KeptStore(new Uint8Array(LIFE).fill(PARENT));
+    const programs = tier(2, 60);
+    const life = { format: bundleFormat(LIFE, first), hasParent: true, keeps: true, fixed: true };
+    const cuts = await cutEverywhere(
+      {
+        ...life,
+        create: (store) => createBundle(store, LIFE, first, BLOCK),
+        open: (store) => openBundle(store, LIFE, first),
+      },
+      programs,
+    );
+    expect(cuts).toBeGreaterThan(programs * 20);
+  });
+});
+
+test("leaks and corruptions of all files are counted, and mended, where one file is", async () => {
+  const { stores, check, repair, open: again } = writing(MADE);
+  expect(check()).toMatchObject({ leaks: 0, corruptions: 0 });
+  // Two clusters that nothing has, and a file that was not closed.
+  stores.get("0.0.hds")!.resize(stores.get("0.0.hds")!.size + 8192);
+  stores.get("1.1.hds")!.writev(44, new Uint8Array([0x59, 0x6e, 0x6f, 0x74]), SegmentList.of(0, 4));
+  expect(check()).toMatchObject({
+    leaks: 2,
+    corruptions: 1,
+    problems: expect.arrayContaining([
+      expect.objectContaining({ kind: "leak", structure: expect.stringContaining(" of 0.0.hds") }),
+      expect.objectContaining({ kind: "count", structure: "header of 1.1.hds", offset: 44 }),
+    ]),
+  });
+  expect(repair("leaks")).toMatchObject({ leaks: 0, corruptions: 1 });
+  expect(repair("all")).toMatchObject({ leaks: 0, corruptions: 0 });
+  same(await readBytes(await again(), 0, SIZE), NOW);
+  stores.get("1.1.hds")!.writev(64, new Uint8Array([0xff, 0xff, 0xff, 0x7f]), SegmentList.of(0, 4));
+  const table = expect.objectContaining({ kind: "structure", structure: "block allocation table of 1.1.hds" });
+  expect(check()).toMatchObject({ corruptions: 1, problems: expect.arrayContaining([table]) });
+  expect(() => repair("all")).toThrow(/damaged beyond this repair/);
+});
+
 test("without snapshots the usual GUID is meant", async () => {
   const made = bundle(NOW, new Uint8Array(SIZE));
-  const plain = made.descriptor
+  const lone = made.descriptor
     .replace(/<Snapshots>[\s\S]*<\/Snapshots>/, "")
     .replaceAll(/<Image><GUID>\{1{8}[\s\S]*?<\/Image>/g, "");
-  same(await readBytes(await open(plain, made.files).opening, 0, SIZE), NOW);
+  same(await readBytes(await open(lone, made.files).opening, 0, SIZE), NOW);
 });
 
 describe("what is refused", () => {

@@ -2,6 +2,7 @@ import { dirname } from "node:path";
 import { ParavaneError } from "../../../core/error.ts";
 import { checkImage, type ImageCheck, type ImageRepair, repairImage } from "../../../host/image/check.ts";
 import { FileStore } from "../../../host/store/file.ts";
+import { imageFile } from "../../../node/bundle.ts";
 import { allowFolders } from "../../../node/gate.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
@@ -51,8 +52,9 @@ export const check: ImgVerb = {
       ...(name !== undefined && { format: ourFormat(name) }),
       ...(member !== undefined && { member }),
     };
-    const gate = allowFolders([dirname(file), ...(given.values.get("allow") ?? [])]);
-    const store = open(file, what === undefined);
+    const path = imageFile(file);
+    const gate = allowFolders([dirname(path), ...(given.values.get("allow") ?? [])]);
+    const store = open(path, what === undefined);
     try {
       return await interruptible(ui, `${file} is as it was, or as after a power cut`, async (signal) => {
         let report: ImageCheck;

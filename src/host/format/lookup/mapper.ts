@@ -23,6 +23,8 @@ export interface Found {
   position?: number;
   /** `Packed`. */
   unit?: Unit;
+  /** `Data` that is not to be written in place: a write needs a place of its own. */
+  kept?: boolean;
 }
 
 interface Range {
@@ -92,7 +94,7 @@ export class LookupMapper implements Mapper {
       return MapStop.Corrupt;
     }
     const length = Math.min(found.length, range.left);
-    if (range.write && found.kind !== ExtentKind.Data) {
+    if (range.write && (found.kind !== ExtentKind.Data || found.kept)) {
       this.stopLength = length;
       return MapStop.Allocate;
     }

@@ -29,6 +29,20 @@ export function noteProblem(report: CheckReport, problem: Problem): void {
   if (report.problems.length < MAX_PROBLEMS) report.problems.push(problem);
 }
 
+/** Adds what was found in one of several files. */
+export function addReport(all: CheckReport, own: CheckReport, file: string): void {
+  all.leaks += own.leaks;
+  all.corruptions += own.corruptions;
+  all.totalClusters += own.totalClusters;
+  all.allocatedClusters += own.allocatedClusters;
+  all.compressedClusters += own.compressedClusters;
+  all.imageEndOffset = Math.max(all.imageEndOffset, own.imageEndOffset);
+  const room = Math.max(0, MAX_PROBLEMS - all.problems.length);
+  all.problems.push(
+    ...own.problems.slice(0, room).map((each) => ({ ...each, structure: `${each.structure} of ${file}` })),
+  );
+}
+
 class Bits {
   readonly #bytes: Uint8Array;
   constructor(count: number) {

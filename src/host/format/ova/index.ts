@@ -1,9 +1,9 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
-import type { CheckReport, Format, OpenOptions } from "../../../core/format.ts";
+import type { Format, OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { unsupported } from "../io.ts";
-import { emptyReport } from "../lookup/tree-check.ts";
+import { addReport, emptyReport } from "../lookup/tree-check.ts";
 import { recognised } from "../probe.ts";
 import { chosen, readArchive } from "./archive.ts";
 import { OvaImage } from "./image.ts";
@@ -62,14 +62,3 @@ export function ovaOf(formats: readonly Format[]): Format {
 }
 
 const typeOf = (head: Uint8Array): string => String.fromCharCode(head[156]);
-
-/** Adds what was found in one of several files. */
-function addReport(all: CheckReport, own: CheckReport, name: string): void {
-  all.leaks += own.leaks;
-  all.corruptions += own.corruptions;
-  all.totalClusters += own.totalClusters;
-  all.allocatedClusters += own.allocatedClusters;
-  all.compressedClusters += own.compressedClusters;
-  all.imageEndOffset = Math.max(all.imageEndOffset, own.imageEndOffset);
-  all.problems.push(...own.problems.map((each) => ({ ...each, structure: `${each.structure} of ${name}` })));
-}

@@ -9,17 +9,20 @@ export function backwardBits(start: usize, end: usize): i32 {
   return <i32>(end - start) * 8 - <i32>clz<u32>(last) + 23;
 }
 
-/** The next 56 bits, the first of them the highest; zeros past the start. */
-export function peek56(start: usize, left: i32): u64 {
-  if (left >= 56) {
-    const at = left - 56;
-    return (load<u64>(start + (<usize>at >> 3)) >> <u64>(at & 7)) & (((<u64>1) << 56) - 1);
-  }
+/** At least the next 56 bits, from the highest on; zeros past the start. */
+export function nextBits(start: usize, left: i32): u64 {
+  if (left >= 64) return topBits(start, left);
   if (left <= 0) return 0;
-  return (load<u64>(start) & (((<u64>1) << (<u64>left)) - 1)) << (<u64>(56 - left));
+  return load<u64>(start) << (<u64>(64 - left));
 }
 
-/** Of such 56 bits, `count` from the `used`th on. Together at most 56. */
-export function field(bits: u64, used: u32, count: u32): u32 {
-  return <u32>((bits >> <u64>(56 - used - count)) & (((<u64>1) << (<u64>count)) - 1));
+/** At least the next 57 bits, from the highest on, where at least 64 are left. */
+export function topBits(start: usize, left: i32): u64 {
+  const bytes = (left + 7) >> 3;
+  return load<u64>(start + bytes - 8) << (<u64>((bytes << 3) - left));
+}
+
+/** The highest `count` bits, at most 32; none of them is a count, too. */
+export function first(bits: u64, count: u32): u32 {
+  return <u32>((bits >> 1) >> <u64>(63 - count));
 }

@@ -1,9 +1,11 @@
-/** Copies what lies `distance` bytes before; up to 15 bytes more than `length`. */
+/** Copies what lies `distance` bytes before; up to 16 bytes more than `length`. */
 export function copyMatch(to: usize, distance: u32, length: u32): void {
   const end = to + length;
   if (ASC_FEATURE_SIMD) {
     if (distance >= 16) {
-      for (; to < end; to += 16) v128.store(to, v128.load(to - distance));
+      // Most are short.
+      v128.store(to, v128.load(to - distance));
+      for (to += 16; to < end; to += 16) v128.store(to, v128.load(to - distance));
       return;
     }
   }
@@ -18,11 +20,13 @@ export function copyMatch(to: usize, distance: u32, length: u32): void {
   for (; to < end; to += 8) store<u64>(to, load<u64>(to - distance));
 }
 
-/** Copies `length` bytes, and up to 15 more; those from `from` on are read before they are written over. */
+/** Copies `length` bytes from elsewhere, and up to 16 more. */
 export function copyWild(to: usize, from: usize, length: usize): void {
   const end = to + length;
   if (ASC_FEATURE_SIMD) {
-    for (; to < end; to += 16, from += 16) v128.store(to, v128.load(from));
+    // Most are short.
+    v128.store(to, v128.load(from));
+    for (to += 16, from += 16; to < end; to += 16, from += 16) v128.store(to, v128.load(from));
   } else {
     for (; to < end; to += 8, from += 8) store<u64>(to, load<u64>(from));
   }

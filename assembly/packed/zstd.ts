@@ -1,15 +1,18 @@
 import { ZstdFault, ZstdScratch } from "../spec/zstd";
-import { backwardBits, field, peek56 } from "./bits";
+import { backwardBits, first, nextBits } from "./bits";
 import { copyMatch, copyWild } from "./copy";
 import { defaultChances, fail, LiteralsLength, MatchLength, makeStates, OffsetCode, oneState, readStates } from "./fse";
-import { huffmanStream, readHuffman } from "./huffman";
+import { huffmanStream, huffmanStreams, readHuffman } from "./huffman";
 
 // Zstandard frames (RFC 8878), of a known length: nothing that comes in can make more. Without dictionaries.
 //
-// Reads up to 16 bytes past the input's end and writes up to 16 past the output's, whatever comes in.
+// Reads up to 32 bytes past the input's end and writes up to 32 past the output's, whatever comes in.
 
 const MAGIC: u32 = 0xfd2fb528;
 const MAX_BLOCK: u32 = 131072;
+/** Bits that are read together, and how many of them the next three states of a sequence may take. */
+const WORD: u32 = 56;
+const STATES: u32 = 26;
 
 /** Where a kind's code is in the scratch, in a table of those that are sent, or of those that need not be. */
 function tableOf(scratch: usize, kind: u32): usize {
@@ -53,21 +56,9 @@ function readLiterals(scratch: usize, at: usize, end: usize): usize {
     if (at === 0) return 0;
   }
   if (load<u32>(scratch, ZstdScratch.HuffmanBits) === 0) return fail(scratch, ZstdFault.NoHuffman);
-  if (format === 0) {
-    if (!huffmanStream(scratch, at, stop, literals, size)) return 0;
-  } else {
-    if (at + 6 > stop) return fail(scratch, ZstdFault.Literals);
-    const part = (size + 3) >> 2;
-    if (part * 3 > size) return fail(scratch, ZstdFault.FewLiterals);
-    let from = at + 6;
-    for (let i: u32 = 0; i < 4; i++) {
-      const to = i === 3 ? stop : from + load<u16>(at + ((<usize>i) << 1));
-      if (to > stop) return fail(scratch, ZstdFault.Literals);
-      const count = i === 3 ? size - part * 3 : part;
-      if (!huffmanStream(scratch, from, to, literals + part * i, count)) return 0;
-      from = to;
-    }
-  }
+  const whole =
+    format === 0 ? huffmanStream(scratch, at, stop, literals, size) : huffmanStreams(scratch, at, stop, literals, size);
+  if (!whole) return 0;
   store<u32>(scratch, size, ZstdScratch.LiteralsSize);
   store<u32>(scratch, <u32>literals, ZstdScratch.LiteralsAt);
   return stop;
@@ -92,27 +83,6 @@ function chooseCode(scratch: usize, at: usize, end: usize, mode: u32, kind: u32)
   oneState(table, symbol, kind);
   store<u32>(chosen, 0, 4);
   return at + 1;
-}
-
-/** 3.1.1.5: offset values 1 to 3 mean one of the last three. */
-function nextOffset(scratch: usize, value: u32, noLiterals: u32): u32 {
-  const first = load<u32>(scratch, ZstdScratch.Recent);
-  const second = load<u32>(scratch, ZstdScratch.Recent + 4);
-  let offset = value - 3;
-  if (value <= 3) {
-    const index = value - 1 + noLiterals;
-    if (index === 0) return first;
-    if (index === 1) {
-      store<u32>(scratch, first, ZstdScratch.Recent + 4);
-      store<u32>(scratch, second, ZstdScratch.Recent);
-      return second;
-    }
-    offset = index === 3 ? first - 1 : load<u32>(scratch, ZstdScratch.Recent + 8);
-  }
-  store<u32>(scratch, second, ZstdScratch.Recent + 8);
-  store<u32>(scratch, first, ZstdScratch.Recent + 4);
-  store<u32>(scratch, offset, ZstdScratch.Recent);
-  return offset;
 }
 
 /** 3.1.1.3: a block of [at, end), carried out at `output`; returns where that has got, 0 with a fault. */
@@ -144,48 +114,79 @@ function block(scratch: usize, at: usize, end: usize, begin: usize, output: usiz
     const offsetsLog = load<u32>(inUse(scratch, OffsetCode), 4);
     const matches: usize = load<u32>(inUse(scratch, MatchLength));
     const matchesLog = load<u32>(inUse(scratch, MatchLength), 4);
+    let recent = load<u32>(scratch, ZstdScratch.Recent);
+    let second = load<u32>(scratch, ZstdScratch.Recent + 4);
+    let third = load<u32>(scratch, ZstdScratch.Recent + 8);
     let left = backwardBits(at, end);
     if (left < 0) return fail(scratch, ZstdFault.NoEndMark);
-    let bits = peek56(at, left);
-    let l = field(bits, 0, literalsLog);
-    let o = field(bits, literalsLog, offsetsLog);
-    let m = field(bits, literalsLog + offsetsLog, matchesLog);
+    let bits = nextBits(at, left);
+    let l = first(bits, literalsLog);
+    bits <<= <u64>literalsLog;
+    let o = first(bits, offsetsLog);
+    bits <<= <u64>offsetsLog;
+    let m = first(bits, matchesLog);
     left -= <i32>(literalsLog + offsetsLog + matchesLog);
     for (;;) {
       const literal = load<u64>(literals + ((<usize>l) << 3));
       const offset = load<u64>(offsets + ((<usize>o) << 3));
       const match = load<u64>(matches + ((<usize>m) << 3));
+      const literalCode = <u32>(literal >> 32);
+      const offsetCode = <u32>(offset >> 32);
+      const matchCode = <u32>(match >> 32);
       // An offset has up to 31 bits more, and each length 16; then come the next states, of 26 at the most.
-      const offsetBits = <u32>(offset >> 32) & 0xff;
-      const matchBits = <u32>(match >> 32) & 0xff;
-      const literalBits = <u32>(literal >> 32) & 0xff;
-      bits = peek56(at, left);
-      const value = <u32>offset + field(bits, 0, offsetBits);
-      const length = <u32>match + field(bits, offsetBits, matchBits);
+      bits = nextBits(at, left);
+      const offsetBits = offsetCode & 0xff;
+      const value = <u32>offset + first(bits, offsetBits);
+      bits <<= <u64>offsetBits;
+      const matchBits = matchCode & 0xff;
+      const length = <u32>match + first(bits, matchBits);
+      bits <<= <u64>matchBits;
       left -= <i32>(offsetBits + matchBits);
-      bits = peek56(at, left);
-      const before = <u32>literal + field(bits, 0, literalBits);
+      const literalBits = literalCode & 0xff;
+      const many = offsetBits + matchBits + literalBits > WORD - STATES;
+      if (many) bits = nextBits(at, left);
+      const before = <u32>literal + first(bits, literalBits);
+      bits <<= <u64>literalBits;
       left -= <i32>literalBits;
       if (left < 0) return fail(scratch, ZstdFault.Sequences);
-      const distance = nextOffset(scratch, value, <u32>(before === 0));
+
+      // 3.1.1.5: offset values 1 to 3 mean one of the last three; without literals, the next of them.
+      let distance = value - 3;
+      if (value > 3) {
+        third = second;
+        second = recent;
+        recent = distance;
+      } else {
+        const index = value - 1 + <u32>(before === 0);
+        distance = index === 0 ? recent : index === 1 ? second : index === 2 ? third : recent - 1;
+        if (index > 1) third = second;
+        if (index > 0) second = recent;
+        recent = distance;
+      }
+
       if (<usize>before > literalsEnd - from) return fail(scratch, ZstdFault.LiteralsUsed);
-      if (<usize>before > outputEnd - output) return fail(scratch, ZstdFault.TooMuch);
+      if (<usize>before + <usize>length > outputEnd - output) return fail(scratch, ZstdFault.TooMuch);
       copyWild(output, from, before);
       from += before;
       output += before;
       if (distance === 0 || <usize>distance > output - begin) return fail(scratch, ZstdFault.Offset);
-      if (<usize>length > outputEnd - output) return fail(scratch, ZstdFault.TooMuch);
       copyMatch(output, distance, length);
       output += length;
       if (--count === 0) break;
-      const literalNext = <u32>(literal >> 40) & 0xff;
-      const matchNext = <u32>(match >> 40) & 0xff;
-      const offsetNext = <u32>(offset >> 40) & 0xff;
-      l = <u32>(literal >> 48) + field(bits, literalBits, literalNext);
-      m = <u32>(match >> 48) + field(bits, literalBits + literalNext, matchNext);
-      o = <u32>(offset >> 48) + field(bits, literalBits + literalNext + matchNext, offsetNext);
+
+      const literalNext = (literalCode >> 8) & 0xff;
+      l = (literalCode >> 16) + first(bits, literalNext);
+      bits <<= <u64>literalNext;
+      const matchNext = (matchCode >> 8) & 0xff;
+      m = (matchCode >> 16) + first(bits, matchNext);
+      bits <<= <u64>matchNext;
+      const offsetNext = (offsetCode >> 8) & 0xff;
+      o = (offsetCode >> 16) + first(bits, offsetNext);
       left -= <i32>(literalNext + matchNext + offsetNext);
     }
+    store<u32>(scratch, recent, ZstdScratch.Recent);
+    store<u32>(scratch, second, ZstdScratch.Recent + 4);
+    store<u32>(scratch, third, ZstdScratch.Recent + 8);
     if (left !== 0) return fail(scratch, ZstdFault.SequenceStream);
   }
   const rest = literalsEnd - from;

@@ -25,8 +25,10 @@ export interface PackOptions extends TaskOptions {
   to?: number;
   /** The target reads as zeros: zeros need not be written. */
   fresh?: boolean;
-  /** Is this part of the source in the target already? It is left out. */
-  skip?: (place: Place) => boolean;
+  /** Zeros are compressed too, so that all of the disk has a place in the target. */
+  zeros?: boolean;
+  /** Is this part of a source in the target already? It is left out. */
+  skip?: (place: Place, source: Disk) => boolean;
 }
 
 /** Units that are read, compressed and written together, and how many such groups are under way. */
@@ -34,6 +36,12 @@ const GROUP = 32;
 const GROUPS = 3;
 /** Bytes of compressed data that are written in one go. */
 const RUN = 16 << 20;
+
+/** A source, and the byte of the whole that it begins at. */
+interface Part {
+  disk: Disk;
+  start: number;
+}
 
 interface Packed {
   offset: number;
@@ -55,20 +63,21 @@ export function packingOf(target: Disk): Packing {
 }
 
 /**
- * Copies a disk's content, compressed. What compression does not make smaller is stored as it is; what looks like noise is not
+ * Copies the content of disks, one after the other, compressed; where one ends and the next begins need not be between units. What compression does not make smaller is stored as it is; what looks like noise is not
  * even tried. Nothing else may use the target meanwhile. Memory: a few groups of units, and 16 MiB.
  * @throws ParavaneError UNSUPPORTED, OUT_OF_RANGE, ABORTED, and what reading and writing throw
  */
-export async function packDisk(source: Disk, target: Disk, options: PackOptions): Promise<void> {
-  const { to = 0, fresh = false, skip = () => false } = options;
+export async function packDisk(sources: Disk | readonly Disk[], target: Disk, options: PackOptions): Promise<void> {
+  const { to = 0 } = options;
+  const { parts, size } = joined("submit" in sources ? [sources] : sources);
   const packing = packingOf(target);
   const { unit } = packing;
   const { compress = webCompressor(packing) } = options;
-  if (to % unit !== 0 || to + source.size > target.size) {
-    const context = { offset: to, length: source.size };
-    throw new ParavaneError("OUT_OF_RANGE", `${source.size} bytes at ${to} do not fit the target`, context);
+  if (to % unit !== 0 || to + size > target.size) {
+    const context = { offset: to, length: size };
+    throw new ParavaneError("OUT_OF_RANGE", `${size} bytes at ${to} do not fit the target`, context);
   }
-  const pace = new Pace(options, source.size);
+  const pace = new Pace(options, size);
   const writer = new Writer(target);
   const spare: ScanBuffers[] = [];
   const flying: Promise<Group>[] = [];
@@ -79,12 +88,12 @@ export async function packDisk(source: Disk, target: Disk, options: PackOptions)
     await writer.add(group.packed);
   };
   try {
-    for await (const offsets of groups(source, unit, fresh, skip)) {
+    for await (const offsets of groups(parts, unit, options)) {
       const wait = pace.step(offsets[0]);
       if (wait) await wait;
       if (flying.length >= GROUPS) await next();
       const buffers = spare.pop() ?? new ScanBuffers(GROUP, unit);
-      const group = packGroup(source, target, offsets, buffers, packing, { ...options, compress });
+      const group = packGroup(parts, target, offsets, buffers, packing, { ...options, compress });
       // Whoever awaits it later sees the failure.
       group.catch(() => {});
       flying.push(group);
@@ -97,45 +106,70 @@ export async function packDisk(source: Disk, target: Disk, options: PackOptions)
   pace.end();
 }
 
+function joined(disks: readonly Disk[]): { parts: Part[]; size: number } {
+  let size = 0;
+  const parts = disks.map((disk) => {
+    const part = { disk, start: size };
+    size += disk.size;
+    return part;
+  });
+  return { parts, size };
+}
+
 /** Offsets of units that hold something to be written, some at a time. */
-async function* groups(source: Disk, unit: number, fresh: boolean, skip: (place: Place) => boolean) {
+async function* groups(parts: readonly Part[], unit: number, options: PackOptions) {
+  const { fresh = false, zeros = false, skip = () => false } = options;
   let group: number[] = [];
   let next = 0;
-  for await (const place of mapDisk(source)) {
-    const { start, length, kind } = place;
-    if (skip(place) || (fresh && (kind === "zero" || kind === "hole"))) continue;
-    const end = Math.ceil((start + length) / unit) * unit;
-    for (let at = Math.max(next, Math.floor(start / unit) * unit); at < end; at += unit) {
-      group.push(at);
-      if (group.length < GROUP) continue;
-      yield group;
-      group = [];
+  for (const part of parts) {
+    for await (const place of mapDisk(part.disk)) {
+      const { length, kind } = place;
+      if (skip(place, part.disk) || (fresh && !zeros && (kind === "zero" || kind === "hole"))) continue;
+      const start = part.start + place.start;
+      const end = Math.ceil((start + length) / unit) * unit;
+      for (let at = Math.max(next, Math.floor(start / unit) * unit); at < end; at += unit) {
+        group.push(at);
+        if (group.length < GROUP) continue;
+        yield group;
+        group = [];
+      }
+      next = Math.max(next, end);
     }
-    next = Math.max(next, end);
   }
   if (group.length > 0) yield group;
 }
 
+/** Reads the units at `offsets` one behind the other into `memory`, zeros behind the end. */
+async function readUnits(parts: readonly Part[], offsets: number[], unit: number, memory: Uint8Array): Promise<void> {
+  const last = parts.at(-1);
+  const size = last ? last.start + last.disk.size : 0;
+  for (const [i, at] of offsets.entries()) {
+    if (at + unit > size) memory.fill(0, i * unit + size - at, (i + 1) * unit);
+  }
+  for (const { disk, start } of parts) {
+    const reads = new Requests(memory);
+    for (const [i, at] of offsets.entries()) {
+      const [from, to] = [Math.max(at, start), Math.min(at + unit, start + disk.size)];
+      if (from < to) reads.add(Op.Read, from - start, to - from, i * unit + from - at);
+    }
+    await reads.submit(disk);
+  }
+}
+
 async function packGroup(
-  source: Disk,
+  parts: readonly Part[],
   target: Disk,
   offsets: number[],
   buffers: ScanBuffers,
   packing: Packing,
-  { compress, to = 0, fresh = false }: PackOptions & { compress: Compress },
+  { compress, to = 0, fresh = false, zeros = false }: PackOptions & { compress: Compress },
 ): Promise<Group> {
   const { unit } = packing;
   const { memory } = buffers;
-  const reads = new Requests(memory);
-  for (const [i, at] of offsets.entries()) {
-    const inside = Math.min(unit, source.size - at);
-    memory.fill(0, i * unit + inside, (i + 1) * unit);
-    reads.add(Op.Read, at, inside, i * unit);
-  }
-  await reads.submit(source);
+  await readUnits(parts, offsets, unit, memory);
   const group: Group = { buffers, packed: [], plain: new Requests(memory) };
   const units = offsets.map(async (at, i) => {
-    if (buffers.zeroRun(i * unit, unit, unit) & 1) return "zeros";
+    if (!zeros && buffers.zeroRun(i * unit, unit, unit) & 1) return "zeros";
     const whole = memory.subarray(i * unit, (i + 1) * unit);
     const noise = buffers.incompressible(i * unit, unit);
     if (noise && !packing.only) return "plain";

@@ -172,6 +172,33 @@ describe("packDisk", () => {
     }
   });
 
+  test("disks one after the other, whose ends are within a unit, with and without their zeros", async () => {
+    const sizes = [70_144, 512, 2 * MiB - 1024, 65_536];
+    const sources = await Promise.all(sizes.map((size) => made("raw", size)));
+    const whole = Buffer.concat(
+      sizes.map((size, i) =>
+        Buffer.concat([text(Math.min(size, 66_048), `part ${i} `), Buffer.alloc(size)]).subarray(0, size),
+      ),
+    );
+    let at = 0;
+    for (const [i, source] of sources.entries()) {
+      await writeBytes(source, 0, new Uint8Array(whole.subarray(at, at + Math.min(sizes[i], 66_048))));
+      at += sizes[i];
+    }
+    for (const zeros of [false, true]) {
+      const store = new KeptStore();
+      const target = await createDisk(store, { format: "qcow2", size: whole.length });
+      const { seen, onProgress } = stopAt(0);
+      await packDisk(sources, target, { compress, fresh: true, zeros, onProgress });
+      expect(seen.at(-1)).toEqual([whole.length, whole.length]);
+      expect(Buffer.compare(await readBytes(target, 0, whole.length), whole)).toBe(0);
+      await target.close();
+      const { leaks, corruptions, allocatedClusters, compressedClusters, totalClusters } = await checkImage(store);
+      expect([leaks, corruptions, compressedClusters]).toEqual([0, 0, allocatedClusters]);
+      expect(compressedClusters === totalClusters).toBe(zeros);
+    }
+  });
+
   test("what fails stops it with its cause: the compressor, the source, the signal, a format that packs nothing", async () => {
     const source = await made("raw", 8 * MiB);
     await writeBytes(source, 0, text(8 * MiB, "text "));

@@ -7,7 +7,6 @@ import { packDisk, packingOf } from "../../../host/image/pack.ts";
 import type { TaskOptions } from "../../../host/image/task.ts";
 import { engineOf } from "../../../host/image/whole.ts";
 import { compressor } from "../../../node/compress.ts";
-import { UsageError } from "../../usage.ts";
 import { sameFile } from "./files.ts";
 
 export interface Source {
@@ -38,6 +37,21 @@ export function depthOf(disk: Disk, path: string): number | undefined {
 /** Writes the sources one after the other. */
 export async function copyAll(sources: readonly Source[], target: Disk, options: CopyAllOptions): Promise<void> {
   const { fresh, sparse, compress, signal, onProgress, rate } = options;
+  const skipIn = (base: number | undefined, { depth, kind }: Place) =>
+    base !== undefined && (depth >= base || kind === "hole");
+  if (compress || engineOf(target).image.packing?.only) {
+    const compress = await compressor(packingOf(target));
+    const bases = new Map(sources.map(({ disk, base }) => [disk, base]));
+    const disks = sources.map(({ disk }) => disk);
+    const skip = (place: Place, source: Disk) => skipIn(bases.get(source), place);
+    const task = { ...(signal && { signal }), ...(onProgress && { onProgress }) };
+    try {
+      await packDisk(disks, target, { ...task, compress, fresh, zeros: sparse === 0, skip });
+    } finally {
+      compress.close?.();
+    }
+    return;
+  }
   const total = sources.reduce((sum, { disk }) => sum + disk.size, 0);
   let to = 0;
   for (const { disk, base } of sources) {
@@ -46,29 +60,22 @@ export async function copyAll(sources: readonly Source[], target: Disk, options:
       ...(signal && { signal }),
       ...(onProgress && { onProgress: (done: number) => onProgress(begin + from + done, total) }),
     });
-    const skip = ({ depth, kind }: Place) => base !== undefined && (depth >= base || kind === "hole");
-    if (compress || engineOf(target).image.packing?.only) {
-      const packing = packingOf(target);
-      if (to % packing.unit !== 0) {
-        throw new UsageError(
-          `compressed sources can only follow one whose size is a multiple of ${packing.unit} bytes`,
-        );
-      }
-      const compress = await compressor(packing);
-      try {
-        await packDisk(disk, target, { ...task(0), compress, to, fresh, skip });
-      } finally {
-        compress.close?.();
-      }
-    } else if (base === undefined)
+    if (base === undefined)
       await copyDisk(disk, target, { ...task(0), to, fresh, sparse, ...(rate !== undefined && { rate }) });
     else {
       for await (const run of mapDisk(disk, signal ? { signal } : {})) {
-        if (skip(run)) continue;
+        if (skipIn(base, run)) continue;
         const { start, length } = run;
         await copyDisk(disk, target, { ...task(start), from: start, to: to + start, length, fresh, sparse });
       }
     }
     to += disk.size;
   }
+}
+
+/** Does the image show its parent in all places, which is in `path`? */
+export async function isEmptyOver(target: Disk, path: string): Promise<boolean> {
+  if (depthOf(target, path) !== 1) return false;
+  for await (const { depth, kind } of mapDisk(target)) if (depth === 0 && kind !== "hole") return false;
+  return true;
 }

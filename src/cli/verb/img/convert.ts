@@ -4,7 +4,7 @@ import { packingOf } from "../../../host/image/pack.ts";
 import { salvage } from "../../../host/image/salvage.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible, progressOf } from "./command.ts";
-import { copyAll, depthOf, type Source } from "./convert-copy.ts";
+import { copyAll, depthOf, isEmptyOver, type Source } from "./convert-copy.ts";
 import { encrypted } from "./encrypt.ts";
 import { sameFile } from "./files.ts";
 import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
@@ -31,7 +31,7 @@ export const convert: ImgVerb = {
     { short: "c", help: "compress; on as many processors as there are" },
     { short: "n", help: "write into a target that exists" },
     { long: "target-is-zero", help: "with -n: the target reads as zeros, so that they need not be written" },
-    { short: "B", value: "PARENT", help: "the target's parent" },
+    { short: "B", value: "PARENT", help: "the target's parent; with -n: it has that already" },
     { short: "F", value: "FMT", help: "the parent's format" },
     SNAPSHOT,
     { short: "S", value: "SIZE", help: "runs of zeros this long are left out (default 4k; 0: everything is written)" },
@@ -108,6 +108,9 @@ export const convert: ImgVerb = {
         if (existing) {
           return await withDisk(openNamed(to, { ...openingOf(given, "O"), format, write: true }), async (target) => {
             if (given.flags.has("c")) packingOf(target);
+            // What it holds of its own would show where nothing is copied.
+            if (parent && !(await isEmptyOver(target, parentPath(to, parent.name))))
+              for (const source of sources) delete source.base;
             await fill(target, fresh);
             return 0;
           });
@@ -174,7 +177,6 @@ function read(given: Given, format: string): Asked {
   const { size, backingFile, backingFormat, ...options } = formatOptions(format, given.values.get("o") ?? []);
   const existing = given.flags.has("n");
   if (existing && given.values.has("o")) throw new UsageError("-o has no effect when skipping image creation");
-  if (existing && given.values.has("B")) throw new UsageError("-B has no effect when skipping image creation");
   const fresh = given.flags.has("target-is-zero");
   if (fresh && !existing) throw new UsageError("--target-is-zero requires use of -n flag");
   const sparse = sizeOf(lastOf(given, "S") ?? "4k", "-S");
@@ -184,9 +186,6 @@ function read(given: Given, format: string): Asked {
   const lanes = sizeOf(lastOf(given, "m") ?? "8", "-m");
   if (lanes < 1 || lanes > 16) {
     throw new UsageError("Invalid number of coroutines. Allowed number of coroutines is between 1 and 16");
-  }
-  if (given.flags.has("c") && given.values.has("S") && sparse === 0) {
-    throw new UsageError("-S 0 writes everything as it is, which -c does not");
   }
   cacheOf(given, "T");
   const bitmaps = given.flags.has("bitmaps");

@@ -41,6 +41,11 @@ export class Ui {
     this.#shown = true;
   }
 
+  /** The same for a program that reads: on standard output, in qemu-img's form. */
+  percent(value: number): void {
+    if (!this.#progress) process.stdout.write(`    (${value.toFixed(2)}/100%)\r`);
+  }
+
   clear(): void {
     if (this.#shown) process.stderr.write("\r\x1b[2K");
     this.#shown = false;

@@ -121,6 +121,11 @@ export interface Image {
    * and `mapper` may be another afterwards. @throws ParavaneError INVALID, UNSUPPORTED, NO_SPACE
    */
   resize?(size: number): Flow;
+  /**
+   * Absent when the format has no places without data. Gives each allocation unit that lies in guest bytes [from, to), which read
+   * as zeros, a place, durably; nothing is written there. Nothing else is under way.
+   */
+  preallocate?(from: number, to: number): Flow;
   // The next seven change the whole image, durably. Nothing else is under way, and `mapper` may be another afterwards.
   /** Absent when the format keeps no snapshots inside the image. */
   readonly snapshots?: Snapshots;
@@ -228,10 +233,13 @@ export interface KeySlotInfo {
 /** Passphrases that open an image. Changes are durable when they return; the data's own key never changes. */
 export interface KeySlots {
   list(): readonly KeySlotInfo[];
-  /** Adds a passphrase, which `unlocking` allows; returns its slot. @throws ParavaneError DENIED, NO_SPACE, INVALID */
+  /**
+   * Adds a passphrase, which `unlocking` allows; returns its slot. One in use is taken by `force`: a failure or power cut then
+   * leaves it empty. @throws ParavaneError DENIED, NO_SPACE, INVALID
+   */
   add(
     unlocking: Unlocking,
-    key: { passphrase: Passphrase; slot?: number; iterTime?: number; iterations?: number },
+    key: { passphrase: Passphrase; slot?: number; iterTime?: number; iterations?: number; force?: boolean },
   ): Flow<number>;
   /**
    * Makes a slot, or all that the passphrase opens, useless and free; returns them. The last one goes only by `force`, and all

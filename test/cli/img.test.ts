@@ -157,3 +157,12 @@ describe("convert", () => {
     expect(fs.readFileSync(at("a.raw"))).toEqual(Buffer.alloc(4096, 1));
   });
 });
+
+test("-p tells a program how far it is, in qemu-img's form; without it nothing is printed", async () => {
+  fs.writeFileSync(at("a.raw"), Buffer.alloc(4 << 20, "paravane"));
+  const { stdout } = await paravane(["img", "convert", "-p", "-O", "qcow2", at("a.raw"), at("a.qcow2")]);
+  const shown = stdout.split("\r").filter((text) => text !== "");
+  expect(shown.at(-1)).toBe("    (100.00/100%)");
+  for (const text of shown) expect(text).toMatch(/^ {4}\(\d+\.\d\d\/100%\)$/);
+  expect((await paravane(["img", "convert", "-O", "qcow2", at("a.raw"), at("a.qcow2")])).stdout).toBe("");
+});

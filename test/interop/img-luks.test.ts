@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { done, ours, scratch, theirs } from "../support/img.ts";
 import { createByQemu, opensWith, passphraseFile, qemuIoSecret } from "../support/luks.ts";
@@ -51,6 +51,20 @@ describe.each(CASES)("the command lines that scripts have for $format", ({ forma
     expect(await done("info", two)).toContain("encrypted: yes");
   });
 
+  test("measure says how large the file gets, and needs no passphrase", async () => {
+    const file = at(`measured.${format}`);
+    for (const more of ["", ",preallocation=falloc", ",preallocation=full"]) {
+      const { required } = JSON.parse(
+        await done("measure", "--output", "json", "-O", format, "-o", how + more, "--size", "5M"),
+      );
+      await done("create", ...secret, "-f", format, "-o", how + more, file, "5M");
+      const { size } = statSync(file);
+      // Of qcow2 all tables are counted, of which an empty image has none yet.
+      expect(size).toBeLessThanOrEqual(required);
+      expect([more, size]).toEqual([more, format === "qcow2" && more === "" ? required - 65536 : required]);
+    }
+  });
+
   peerTest("qemu-img", "qemu-utils", "amend adds a passphrase and erases the first, as QEMU sees it", async () => {
     const add = `${prefix}state=active,${prefix}new-secret=sec1,${prefix}iter-time=10`;
     const fresh = ["--object", `secret,id=sec1,file=${other}`];
@@ -65,6 +79,13 @@ describe.each(CASES)("the command lines that scripts have for $format", ({ forma
     });
     const last = await ours("amend", "-o", `${prefix}state=inactive,${prefix}keyslot=1`, path);
     expect(last.stderr).toMatch(/last key slot/);
+    // The slot that it was opened with gets the first passphrase again, which only force does.
+    const back = `${prefix}state=active,${prefix}keyslot=1,${prefix}new-secret=sec0,${prefix}iter-time=10`;
+    const again = ["amend", "--passphrase-file", other, ...secret, "-o", back, path];
+    expect(await ours(...again)).toMatchObject({ code: 1, stderr: expect.stringContaining("key slot 1 is in use") });
+    await done(...again, "--force");
+    expect(qemuIoSecret(pass, opts, "read -P 0x55 1M 64k")).toContain("read 65536/65536");
+    expect((await ours("convert", "--passphrase-file", other, "-f", format, path, at("never.raw"))).code).toBe(1);
   });
 });
 

@@ -1,4 +1,4 @@
-import { copyFileSync, readFileSync } from "node:fs";
+import { copyFileSync, readFileSync, writeFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import type { CheckReport } from "../../src/core/format.ts";
 import { readBytes, writeBytes, writeZeroes } from "../../src/host/block/bytes.ts";
@@ -93,7 +93,47 @@ describe("paravane img amend", () => {
   });
 });
 
+describe("paravane img amend, of what else the image has", () => {
+  peer(
+    "size before the version: an old image with a snapshot of that size, which could not be resized later",
+    async () => {
+      await done("create", "-f", "qcow2", path("z"), "2M");
+      qemuIo("qcow2", path("z"), "write -P 7 64k 64k");
+      await done("snapshot", "-c", "s", path("z"));
+      await done("resize", path("z"), "4M");
+      const refused = await ours("amend", "-o", "compat=0.10", path("z"));
+      expect(refused).toMatchObject({ code: 1, stderr: expect.stringMatching(/snapshots prevent downgrade/) });
+      const twice = await ours("amend", "-o", "compat=0.10,lazy_refcounts=on,size=2M", path("z"));
+      expect([twice.code, data("z").compat]).toEqual([1, "1.1"]);
+      await done("amend", "-o", "compat=0.10,size=2M", path("z"));
+      expect(data("z").compat).toBe("0.10");
+      expect(JSON.parse(qemuImg("info", "--output=json", path("z")))["virtual-size"]).toBe(2 * 2 ** 20);
+      expect(theirs("check", path("z")).code).toBe(0);
+      qemuIo("qcow2", path("z"), "read -P 7 64k 64k");
+    },
+  );
+
+  test("the options of new images are called as on the command line", async () => {
+    await done("create", "-f", "qcow2", path("n"), "1M");
+    for (const name of ["cluster_size=4k", "preallocation=full", "extended_l2=on"]) {
+      const { code, stderr } = await ours("amend", "-o", name, path("n"));
+      expect([code, stderr]).toEqual([1, expect.stringContaining(`"${name.split("=")[0]}" is only for new images`)]);
+    }
+  });
+});
+
 describe("--image-opts and json: names", () => {
+  peer("how much is cached changes nothing; info needs no secret at hand", async () => {
+    await done("create", "-f", "qcow2", path("c"), "1M");
+    const tuned = `driver=qcow2,l2-cache-size=64k,cache-clean-interval=9,detect-zeroes=on,file.filename=${path("c")}`;
+    for (const run of [ours, theirs]) expect((await run("map", "--image-opts", tuned)).code).toBe(0);
+    const named = `driver=qcow2,encrypt.key-secret=elsewhere,file.filename=${path("c")}`;
+    expect(await done("info", "--image-opts", named)).toContain("file format: qcow2");
+    expect((await ours("convert", "--image-opts", named, path("never"))).stderr).toContain(
+      "No secret with id 'elsewhere'",
+    );
+  });
+
   peer("are the same as a name and a format", async () => {
     rawFile(path("d.raw"), 2 ** 20, [[0, 4096]]);
     const raw = ["--image-opts", `driver=raw,file.driver=file,file.filename=${path("d.raw")}`];
@@ -140,4 +180,74 @@ test("convert -r holds the work back", async () => {
   expect(readFileSync(path("slow.out")).equals(readFileSync(path("slow.raw")))).toBe(true);
   expect(performance.now()).toBeGreaterThan(start);
   expect((await ours("convert", "-r", "fast", "-O", "raw", path("slow.raw"), path("slow.out"))).code).toBe(1);
+});
+
+describe("convert", () => {
+  peer("-c of sources whose sizes are no whole clusters, and -c -S 0", async () => {
+    const parts = [
+      rawFile(path("p1.raw"), 70_144, [[0, 70_000]]),
+      rawFile(path("p2.raw"), 2 ** 20 + 512, [[512, 300_000]]),
+    ];
+    const whole = Buffer.concat(parts.map((part) => readFileSync(part)));
+    writeFileSync(path("whole.raw"), whole);
+    for (const zeros of [[], ["-S", "0"]]) {
+      await done("convert", "-c", ...zeros, "-f", "raw", "-O", "qcow2", ...parts, path("p.qcow2"));
+      expect(theirs("check", path("p.qcow2")).code).toBe(0);
+      expect(theirs("compare", "-f", "raw", path("whole.raw"), path("p.qcow2")).code).toBe(0);
+      const runs = JSON.parse(await done("map", "--output", "json", path("p.qcow2")));
+      expect(runs.every((run: { compressed: boolean }) => run.compressed)).toBe(zeros.length > 0);
+    }
+    await done("convert", "-f", "raw", "-O", "vmdk", "-o", "subformat=streamOptimized", ...parts, path("p.vmdk"));
+    expect(theirs("compare", "-f", "raw", path("whole.raw"), path("p.vmdk")).code).toBe(0);
+  });
+
+  peer(
+    "-n -B: what the target's own parent has is left out; what the target has of its own does not stay",
+    async () => {
+      qemuImg("create", "-q", "-f", "qcow2", path("b"), "1M");
+      qemuIo("qcow2", path("b"), "write -P 1 0 1M");
+      qemuImg("create", "-q", "-f", "qcow2", "-b", path("b"), "-F", "qcow2", path("over"));
+      qemuIo("qcow2", path("over"), "write -P 2 64k 64k");
+      for (const own of [[], ["write -P 3 512k 64k"]]) {
+        qemuImg("create", "-q", "-f", "qcow2", "-b", path("b"), "-F", "qcow2", path("to"));
+        if (own.length > 0) qemuIo("qcow2", path("to"), ...own);
+        await done("convert", "-n", "-O", "qcow2", "-B", path("b"), "-F", "qcow2", path("over"), path("to"));
+        expect(theirs("compare", path("over"), path("to")).code).toBe(0);
+        const stored = JSON.parse(qemuImg("map", "--output=json", path("to"))) as { depth: number }[];
+        expect(stored.every(({ depth }) => depth === 0)).toBe(own.length > 0);
+      }
+      qemuImg("create", "-q", "-f", "qcow2", path("alone"), "1M");
+      await done("convert", "-n", "-O", "qcow2", "-B", path("b"), "-F", "qcow2", path("over"), path("alone"));
+      expect(theirs("compare", path("over"), path("alone")).code).toBe(0);
+    },
+  );
+});
+
+peer("check -r of an image that needs more references than it can count: exit code 2, and what to do", async () => {
+  const store = path("full");
+  await done("create", "-f", "qcow2", "-o", "refcount_bits=1", store, "1M");
+  qemuIo("qcow2", store, "write 0 128k");
+  const map = JSON.parse(qemuImg("map", "--output=json", store));
+  // Both entries of the L2 table point to the first cluster.
+  const bytes = readFileSync(store);
+  const l2 = Number(bytes.readBigUInt64BE(Number(bytes.readBigUInt64BE(40))) & 0xfffffffffe00n);
+  expect(Number(bytes.readBigUInt64BE(l2) & 0xfffffffffe00n)).toBe(map[0].offset);
+  bytes.copy(bytes, l2 + 8, l2, l2 + 8);
+  writeFileSync(store, bytes);
+  for (const run of [ours, theirs]) expect((await run("check", "-r", "all", store)).code).toBe(2);
+  expect((await ours("check", "-r", "all", store)).stderr).toMatch(/refcount_bits=64/);
+  await done("amend", "-o", "refcount_bits=64", store);
+  expect((await ours("check", "-r", "all", store)).code).toBe(0);
+  expect(theirs("check", store).code).toBe(0);
+});
+
+test("a size past what can be counted is called too large", async () => {
+  for (const size of ["8P", "7E", "1048576T"]) {
+    expect((await ours("create", "-f", "qcow2", path("huge"), size)).stderr).toContain(`"${size}" is too large`);
+  }
+});
+
+test("the options of a format that is only read", async () => {
+  const { code, stderr } = await ours("create", "-f", "qed", "-o", "cluster_size=64k", path("no.qed"), "1M");
+  expect([code, stderr]).toEqual([1, expect.stringContaining("qed images are only read")]);
 });

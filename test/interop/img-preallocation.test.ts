@@ -81,3 +81,23 @@ for (const format of ["vpc", "vhdx"]) {
     expect(await done("info", "--output", "json", path(`child.${ending}`))).toContain(`two.${ending}`);
   });
 }
+
+peer("resize --preallocation=metadata: every new cluster has a place, with nothing written there", async () => {
+  for (const options of ["cluster_size=512", "cluster_size=64k", "extended_l2=on", `data_file=${path("grow.data")}`]) {
+    await done("create", "-f", "qcow2", "-o", options, path("grow"), "2000k");
+    const before = statSync(path("grow")).blocks;
+    await done("resize", "--preallocation=metadata", path("grow"), "+12M");
+    expect([options, theirs("check", path("grow")).code]).toEqual([options, 0]);
+    const runs = JSON.parse(await done("map", "--output", "json", path("grow"))) as { start: number; data: boolean }[];
+    // Also the rest of the cluster that the old end is in.
+    const [hole, ...placed] = runs;
+    expect([options, hole.start, hole.data, placed.every(({ data }) => data)]).toEqual([options, 0, false, true]);
+    expect(placed[0].start).toBeLessThanOrEqual(2000 * 1024);
+    expect(placed[0].start).toBeGreaterThan(2000 * 1024 - 65536);
+    expect(qemuImg("compare", "-f", "qcow2", "-F", "raw", path("grow"), "/dev/null")).toMatch(/identical/);
+    expect((statSync(path("grow")).blocks - before) * 512).toBeLessThan(4 * MiB);
+  }
+  await done("create", "-f", "vhdx", path("grow.vhdx"), "8M");
+  const { code, stderr } = await ours("resize", "--preallocation=metadata", path("grow.vhdx"), "+8M");
+  expect([code, stderr]).toEqual([1, expect.stringContaining("no metadata to preallocate")]);
+});

@@ -17,6 +17,7 @@ class Captured extends Ui {
     this.notes.push(text);
   }
   override progress(): void {}
+  override percent(): void {}
   override clear(): void {}
 }
 const ui = new Captured();

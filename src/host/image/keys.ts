@@ -9,6 +9,8 @@ export interface AddKeyOptions extends Omit<Unlocking, "locked"> {
   newPassphrase: Passphrase;
   /** A free slot; the first when absent. */
   slot?: number;
+  /** The slot may be in use: what opened it does so no more. A failure or power cut leaves it empty. */
+  force?: boolean;
   /** Milliseconds that trying the new one is to take here (2000), or rounds. */
   iterTime?: number;
   iterations?: number;
@@ -30,10 +32,12 @@ export function listKeys(disk: Disk): readonly KeySlotInfo[] {
  * Adds a passphrase, durably; returns its slot. The data is not encrypted anew.
  * @throws ParavaneError DENIED (a wrong passphrase), NO_SPACE (no slot is free), INVALID, READ_ONLY, UNSUPPORTED
  */
-export function addKey(disk: Disk, { newPassphrase, slot, iterTime, iterations, ...unlocking }: AddKeyOptions) {
+export function addKey(disk: Disk, options: AddKeyOptions): Promise<number> {
+  const { newPassphrase, slot, force, iterTime, iterations, ...unlocking } = options;
   const key = {
     passphrase: newPassphrase,
     ...(slot !== undefined && { slot }),
+    ...(force && { force }),
     ...(iterTime !== undefined && { iterTime }),
     ...(iterations !== undefined && { iterations }),
   };

@@ -3,12 +3,16 @@ import { ParavaneError } from "../../core/error.ts";
 import type { Disk } from "../block/open.ts";
 import { Requests } from "./request.ts";
 import { Pace, type TaskOptions } from "./task.ts";
+import { engineOf } from "./whole.ts";
 
 export interface ResizeOptions extends TaskOptions {
   /** The disk may become smaller, which loses what is beyond the new end. */
   shrink?: boolean;
-  /** "full" writes the new bytes, so that later writes there cannot fail for want of space. */
-  preallocation?: "off" | "full";
+  /**
+   * "full" writes the new bytes, so that later writes there cannot fail for want of space; "metadata" only gives them places in
+   * the image, of formats that can.
+   */
+  preallocation?: "off" | "metadata" | "full";
 }
 
 /** Bytes of zeros written at a time. */
@@ -29,7 +33,16 @@ export async function resizeDisk(disk: Disk, size: number, options: ResizeOption
       { hint: "Ask for a smaller disk explicitly" },
     );
   }
+  const { image } = engineOf(disk);
+  if (preallocation === "metadata" && !image.preallocate) {
+    throw new ParavaneError("UNSUPPORTED", `${disk.format} images have no metadata to preallocate`);
+  }
   await disk.resize(size);
+  if (preallocation === "metadata") {
+    await engineOf(disk).exclusive(function* (image) {
+      yield* image.preallocate!(before, disk.size);
+    });
+  }
   if (preallocation === "full" && disk.size > before) await fillDisk(disk, before, disk.size, options);
 }
 

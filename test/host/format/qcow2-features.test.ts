@@ -92,6 +92,17 @@ describe("headers of other writers", () => {
     expect((await readBytes(await open(bytes), 3 * MiB, 1))[0]).toBe(0x5a);
   });
 
+  test("a feature is called what the image calls it, also where the list is cut off behind the name", async () => {
+    const bytes = await made();
+    const name = new TextEncoder().encode("time travel");
+    viewOf(bytes).setBigUint64(72, 1n << 40n);
+    viewOf(bytes).setUint32(112, 0x6803f857);
+    viewOf(bytes).setUint32(116, 2 + name.length);
+    bytes.set([0, 40, ...name], 120);
+    bytes.fill(0, 122 + name.length, 200);
+    await expect(open(bytes)).rejects.toMatchObject({ message: expect.stringContaining('"time travel" (bit 40)') });
+  });
+
   test.each([
     ["host_device", "raw"],
     ["file", "raw"],

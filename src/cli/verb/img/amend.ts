@@ -4,7 +4,7 @@ import { rebaseDisk } from "../../../host/image/rebase.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
 import { changeKeys, keyChange } from "./key-slots.ts";
-import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
+import { formatOptions, optionHelp, ourFormat, qemuFormat, qemuOption } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, lastOf, PROGRESS, QUIET } from "./options.ts";
 import { newParent } from "./parent.ts";
@@ -24,7 +24,7 @@ export const amend: ImgVerb = {
   options: [
     { short: "o", value: "OPTIONS", help: "as for create; -o help lists them" },
     { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
-    { long: "force", help: "also erases the last key slot, and with it all of the data" },
+    { long: "force", help: "also takes a key slot in use, or erases the last one, and with it all of the data" },
     CACHE,
     PROGRESS,
     QUIET,
@@ -58,7 +58,11 @@ export const amend: ImgVerb = {
           throw new UsageError(`Format driver '${qemuFormat(disk.format)}' does not support option amendment`);
         }
         const { size, backingFile, backingFormat, ...asked } = formatOptions(disk.format, lists);
-        const options = changed(asked, disk.describe());
+        const options = changed({ ...asked, ...(size !== undefined && { size }) }, disk.describe());
+        const fixed = Object.keys(options).find((name) => !AMENDABLE.includes(name));
+        if (fixed !== undefined) {
+          throw new UsageError(`the option "${qemuOption(disk.format, fixed)}" is only for new images: ${file}`);
+        }
         await amendDisk(disk, options);
         if (backingFile !== undefined || backingFormat !== undefined) {
           const name = (backingFile as string | undefined) ?? disk.parent?.paths[0];
@@ -70,18 +74,21 @@ export const amend: ImgVerb = {
             ...(name !== "" && { parent: newParent(file, { name, format }, undefined) }),
           });
         }
-        if (size !== undefined) await disk.resize(size as number);
         return 0;
       }),
     );
   },
 };
 
+/** Of qcow2 images, by our names. */
+const AMENDABLE = ["compat", "refcountBits", "lazyRefcounts", "size"];
+
 /** What is not so already. */
 function changed(asked: Record<string, unknown>, facts: Record<string, unknown>): Record<string, unknown> {
   const data = (facts.formatSpecific as { data: Record<string, unknown> }).data;
   const current: Record<string, unknown> = {
     clusterSize: facts.clusterSize,
+    size: facts.size,
     compressionType: data["compression-type"],
     extendedL2: data["extended-l2"] ?? false,
     dataFile: data["data-file"],

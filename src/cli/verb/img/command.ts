@@ -105,7 +105,7 @@ export async function interruptible(
   }
 }
 
-/** For `onProgress`: shows percentages when `-p` was given. */
+/** For `onProgress`: shows percentages when `-p` was given, to a person or to a program. */
 export function progressOf(given: Given, ui: Ui, what: string): ((done: number, total: number) => void) | undefined {
   if (!given.flags.has("p")) return undefined;
   let last = -1;
@@ -114,5 +114,6 @@ export function progressOf(given: Given, ui: Ui, what: string): ((done: number, 
     if (percent === last) return;
     last = percent;
     ui.progress(percent, 100, what);
+    ui.percent(percent);
   };
 }

@@ -14,9 +14,14 @@ export const LUKS_OPTIONS: Record<string, string> = {
 };
 
 /**
- * The format's own options with those for encryption as the format takes them. @throws UsageError
+ * The format's own options with those for encryption as the format takes them.
+ * @param secrets null: nothing is going to be encrypted, so that no passphrase is needed @throws UsageError
  */
-export function encrypted(format: string, options: Record<string, unknown>, secrets: Secrets): Record<string, unknown> {
+export function encrypted(
+  format: string,
+  options: Record<string, unknown>,
+  secrets: Secrets | null,
+): Record<string, unknown> {
   const prefix = format === "luks" ? "" : "encrypt.";
   const rest: Record<string, unknown> = {};
   const asked: Record<string, string> = {};
@@ -33,10 +38,11 @@ export function encrypted(format: string, options: Record<string, unknown>, secr
         : `encrypt.format is luks, not "${asked.format}": anything else is too weak to be made`,
     );
   }
-  const passphrase = secrets.passphrase(asked["key-secret"]);
-  if (!passphrase) throw new UsageError(`Parameter '${prefix}key-secret' is required for cipher`);
+  const passphrase = secrets?.passphrase(asked["key-secret"]);
+  if (secrets && !passphrase) throw new UsageError(`Parameter '${prefix}key-secret' is required for cipher`);
   const luks = luksOptions(asked);
-  return format === "luks" ? { ...rest, ...luks, passphrase } : { ...rest, encryption: luks, passphrase };
+  const key = passphrase && { passphrase };
+  return format === "luks" ? { ...rest, ...luks, ...key } : { ...rest, encryption: luks, ...key };
 }
 
 function luksOptions(asked: Record<string, string>): Record<string, unknown> {

@@ -6,7 +6,7 @@ export const IMAGE_OPTS: ImgOption = {
   help: "images are named by driver=FMT,encrypt.key-secret=ID,file.filename=PATH",
 };
 
-/** What says how the host's file is accessed, which changes nothing here. */
+/** What says how the host's file is accessed and what is cached, which changes nothing here. */
 const WITHOUT_EFFECT = [
   "file.driver",
   "file.locking",
@@ -20,6 +20,15 @@ const WITHOUT_EFFECT = [
   "cache.direct",
   "cache.no-flush",
   "lazy-refcounts",
+  "cache-size",
+  "cache-clean-interval",
+  "l2-cache-size",
+  "l2-cache-entry-size",
+  "refcount-cache-size",
+  "pass-discard-request",
+  "pass-discard-snapshot",
+  "pass-discard-other",
+  "detect-zeroes",
   "overlap-check",
   "encrypt.format",
 ];

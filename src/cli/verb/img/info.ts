@@ -37,7 +37,11 @@ export const info: ImgVerb = {
     if (file === undefined || more.length > 0) throw new UsageError("give one image; see: paravane img info --help");
     const chain = given.flags.has("backing-chain");
     const json = wantsJson(given);
-    return withDisk(openNamed(file, { ...openingOf(given), alone: !chain, locked: true }), async (disk) => {
+    const opening = openingOf(given);
+    // Nothing of what is encrypted is shown, so that no secret needs to be at hand.
+    delete opening.passphraseFor;
+    delete opening.parentPassphrasesFor;
+    return withDisk(openNamed(file, { ...opening, alone: !chain, locked: true }), async (disk) => {
       const facts = (chain ? chainOf(disk) : [disk]).map(factsOf);
       if (json) ui.out(JSON.stringify(chain ? facts : facts[0], null, 4));
       else ui.out(facts.map(infoText).join("\n\n"));

@@ -39,6 +39,7 @@ export async function changeKeys(
       newPassphrase: secrets.passphrase(fresh)!,
       ...slot,
       ...cost,
+      force,
     });
   } else if (state === "inactive") {
     if (fresh !== undefined) throw new UsageError("'new-secret' must not be given when erasing keyslots");

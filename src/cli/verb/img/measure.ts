@@ -2,6 +2,7 @@ import type { Disk } from "../../../host/block/open.ts";
 import { measureImage } from "../../../host/image/measure.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
+import { encrypted } from "./encrypt.ts";
 import { formatOptions, ourFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, lastOf, OUTPUT, SHARE, sizeOf, wantsJson } from "./options.ts";
@@ -44,8 +45,9 @@ export const measure: ImgVerb = {
       size: optionSize,
       backingFile: _,
       backingFormat: __,
-      ...options
+      ...asked
     } = formatOptions(format, given.values.get("o") ?? []);
+    const options = encrypted(format, asked, null);
     const text = lastOf(given, "size");
     const size = text === undefined ? (optionSize as number | undefined) : sizeOf(text, "--size");
     if (file !== undefined && text !== undefined)

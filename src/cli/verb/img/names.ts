@@ -43,7 +43,7 @@ const OPTIONS: Record<string, Record<string, Row>> = {
   luks: {
     size: SIZE,
     ...encryptionRows(""),
-    preallocation: ["preallocation", text, "off, or full: reads as zeros"],
+    preallocation: ["preallocation", text, "off; full: reads as zeros; falloc: only room for it"],
     version: ["version", (value) => Number(value), "1 (default), or 2, which qemu-img does not know"],
     pbkdf: ["pbkdf", text, "version 2: argon2id (default) or pbkdf2"],
     sector_size: ["sectorSize", size, "version 2: 512 (default) to 4096"],
@@ -124,6 +124,11 @@ export function optionHelp(format: string): string {
   ].join("\n");
 }
 
+/** What qemu-img calls one of the format's own options. */
+export function qemuOption(format: string, ours: string): string {
+  return Object.entries(OPTIONS[format] ?? {}).find(([, [name]]) => name === ours)?.[0] ?? ours;
+}
+
 /** "a=b,c=d" (a comma in a value is written twice) as the format's own options. @throws UsageError */
 export function formatOptions(format: string, lists: readonly string[]): Record<string, unknown> {
   const known = OPTIONS[format] ?? {};
@@ -133,6 +138,7 @@ export function formatOptions(format: string, lists: readonly string[]): Record<
       if (part === "") continue;
       const [name, ...rest] = part.replaceAll("\0", ",").split("=");
       const found = known[name] ?? FILE_OPTIONS[name];
+      if (Object.keys(known).length === 0) throw new UsageError(`${qemuFormat(format)} images are only read, not made`);
       if (!found) {
         const names = Object.keys(known).join(", ");
         throw new UsageError(`${qemuFormat(format)} images have no option "${name}"; known: ${names}`);

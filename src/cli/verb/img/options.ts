@@ -86,6 +86,8 @@ export function sizeOf(text: string, what: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)([bkmgtpe]?)$/i.exec(text) ?? [];
   const value = Math.ceil(Number(digits) * 1024 ** Math.max(0, UNITS.indexOf((unit || "b").toLowerCase())));
   if (Number.isSafeInteger(value)) return value;
+  if (value > Number.MAX_SAFE_INTEGER)
+    throw new UsageError(`${what} "${text}" is too large: 8 PiB less one byte is the most`);
   throw new UsageError(`${what} "${text}" is not a size; write bytes, or a number with k, M, G, T, P or E`);
 }
 
@@ -107,7 +109,10 @@ export function wantsJson(given: Given): boolean {
 
 export const OUTPUT: ImgOption = { long: "output", value: "human|json", help: "how results are printed" };
 export const SHARE: ImgOption = { short: "U", long: "force-share", help: "accepted; nothing is locked" };
-export const PROGRESS: ImgOption = { short: "p", help: "show progress on standard error" };
+export const PROGRESS: ImgOption = {
+  short: "p",
+  help: "show progress on standard error; where that is no terminal, on standard output",
+};
 export const QUIET: ImgOption = { short: "q", help: "print only errors" };
 export const CACHE: ImgOption = { short: "t", value: "CACHE", help: "accepted; the host's page cache is always used" };
 export const SOURCE_CACHE: ImgOption = { short: "T", value: "CACHE", help: "accepted, the same for the source" };

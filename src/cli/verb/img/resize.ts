@@ -4,10 +4,18 @@ import { type ImgVerb, interruptible } from "./command.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, lastOf, QUIET, sizeOf } from "./options.ts";
 
+/** What is asked for, and what is done: room on the host is got by writing. */
+const MODES: Record<string, "off" | "metadata" | "full"> = {
+  off: "off",
+  metadata: "metadata",
+  falloc: "full",
+  full: "full",
+};
+
 export const resize: ImgVerb = {
   name: "resize",
   summary: "makes a disk larger or smaller",
-  usage: "[-f FMT] [--shrink] [--preallocation off|falloc|full] FILE [+|-]SIZE",
+  usage: "[-f FMT] [--shrink] [--preallocation off|metadata|falloc|full] FILE [+|-]SIZE",
   description: [
     "With + or - the size is changed by that much. New space is zeros; partitions and file systems stay as they are. What",
     "is past the end of a smaller disk is lost, so that needs --shrink.",
@@ -15,7 +23,11 @@ export const resize: ImgVerb = {
   options: [
     { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
     { long: "shrink", help: "the disk may become smaller" },
-    { long: "preallocation", value: "MODE", help: "off (default); full or falloc: new space is written at once" },
+    {
+      long: "preallocation",
+      value: "MODE",
+      help: "off (default); full or falloc: new space is written at once;\nmetadata: it only gets places in the image (qcow2)",
+    },
     QUIET,
     ALLOW,
   ],
@@ -34,11 +46,7 @@ export const resize: ImgVerb = {
     const sign = /^[+-]/.test(text) ? text[0] : "";
     const amount = sizeOf(text.slice(sign.length), "size");
     const mode = lastOf(given, "preallocation") ?? "off";
-    if (!["off", "falloc", "full", "metadata"].includes(mode))
-      throw new UsageError(`Invalid preallocation mode '${mode}'`);
-    if (mode === "metadata") {
-      throw new UsageError("--preallocation=metadata is only for new images; full, or none, is for larger ones");
-    }
+    if (!Object.hasOwn(MODES, mode)) throw new UsageError(`Invalid preallocation mode '${mode}'`);
     // With its parent: what is new must not show that one's bytes.
     const options = { ...openingOf(given), write: true };
     return interruptible(ui, `${file} has its old size or the new one`, (signal) =>
@@ -55,7 +63,7 @@ export const resize: ImgVerb = {
               "it deletes all data beyond the shrunken image's end",
           );
         }
-        await resizeDisk(disk, size, { shrink, preallocation: mode === "off" ? "off" : "full", signal });
+        await resizeDisk(disk, size, { shrink, preallocation: MODES[mode], signal });
         if (!given.flags.has("q")) ui.out("Image resized.");
         return 0;
       }),

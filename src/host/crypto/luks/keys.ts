@@ -10,11 +10,15 @@ export function keySlotsOf(luks: Luks): KeySlots {
   return {
     list: () => luks.slots.map((slot) => ({ ...slot })),
 
-    *add(unlocking, { passphrase, ...options }): Flow<number> {
+    *add(unlocking, { passphrase, force = false, ...options }): Flow<number> {
       const key = yield* unlock(luks, unlocking);
       const { kdf = {} } = unlocking;
       try {
-        return yield* withPassphrase(passphrase, file, (bytes) => luks.add(key, bytes, options, kdf));
+        return yield* withPassphrase(passphrase, file, function* (bytes): Flow<number> {
+          const { slot } = options;
+          if (force && slot !== undefined && used().includes(slot)) yield* luks.erase(slot);
+          return yield* luks.add(key, bytes, options, kdf);
+        });
       } finally {
         key.fill(0);
       }

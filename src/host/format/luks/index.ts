@@ -95,20 +95,23 @@ class LuksImage implements Image {
 }
 
 interface LuksFormatOptions extends CreateOptions, LuksCreateOptions, Unlocking {
-  /** "off" leaves the disk as it is, so that it reads as noise; "full" writes zeros, encrypted. */
-  preallocation?: "off" | "full";
+  /**
+   * "off" leaves the disk as it is, so that it reads as noise; "full" writes zeros, encrypted; "falloc" only gives it room on
+   * the host, as "full" does where the host cannot.
+   */
+  preallocation?: "off" | "falloc" | "full";
 }
 
 /** @throws ParavaneError INVALID */
 function checked(options: CreateOptions) {
   const { size, parent, preallocation = "off", passphrase, volumeKey, kdf, ...rest } = options as LuksFormatOptions;
   if (parent) throw new ParavaneError("INVALID", "a LUKS image has no parent");
-  if (preallocation !== "off" && preallocation !== "full") {
+  if (!["off", "falloc", "full"].includes(preallocation)) {
     throw new ParavaneError(
       "INVALID",
       `there is no preallocation "${preallocation}"`,
       {},
-      { hint: "Known: off, full" },
+      { hint: "Known: off, falloc, full" },
     );
   }
   const plan = planLuks(rest as LuksCreateOptions);
@@ -146,6 +149,7 @@ export const luks: Format = {
     // The header last: until then nothing takes the file for an image.
     const header = yield* createLuks(new Area(store), plan, unlocking);
     if (preallocation === "off") return yield* wait(store.resize(header.dataOffset + size));
+    if (preallocation === "falloc" && store.reserve?.(header.dataOffset + size)) return;
     const data = yield* unlockStore(header, store, unlocking, {
       origin: header.dataOffset,
       number: header.firstNumber,

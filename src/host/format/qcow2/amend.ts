@@ -14,7 +14,7 @@ import type { Volume } from "./volume.ts";
 
 /** With the compression type, and padded to a multiple of 8. */
 const V3_HEADER = 112;
-const KNOWN = ["compat", "refcountBits", "lazyRefcounts"];
+const KNOWN = ["compat", "refcountBits", "lazyRefcounts", "size"];
 
 /** As `Image.amend`. */
 export function* amend(image: Qcow2Image, options: AmendOptions): Flow {
@@ -25,10 +25,12 @@ export function* amend(image: Qcow2Image, options: AmendOptions): Flow {
     if (!KNOWN.includes(name))
       throw refuse(`the option "${name}" is only for new images`, `Known: ${KNOWN.join(", ")}`);
   }
-  const { compat, refcountBits, lazyRefcounts } = options as {
+  const { compat, refcountBits, lazyRefcounts, size } = options as {
     compat?: string;
     refcountBits?: number;
     lazyRefcounts?: boolean;
+    /** Of the disk, in bytes. */
+    size?: number;
   };
   if (compat !== undefined && !["0.10", "v2", "1.1", "v3"].includes(compat)) {
     throw new ParavaneError("INVALID", `there is no compat "${compat}"`, {}, { hint: "Known: 0.10, 1.1" });
@@ -48,13 +50,40 @@ export function* amend(image: Qcow2Image, options: AmendOptions): Flow {
   if (version === 2 && (order ?? image.volume.header.refcountOrder) !== 4) {
     throw refuse("Refcount widths other than 16 bits require compat 1.1 or above");
   }
+  if (version < image.volume.header.version) yield* refuseDowngrade(image, size ?? image.volume.header.size);
   yield* image.settle();
   if (version > image.volume.header.version) yield* setVersion(image, 3);
   if (order !== undefined && order !== image.volume.header.refcountOrder) {
     yield* image.move({ ...image.state, refcountOrder: order });
   }
   if (lazyRefcounts !== undefined && version > 2) yield* setLazy(image, lazyRefcounts);
+  // Version 2 cannot resize what has snapshots.
+  if (size !== undefined) yield* image.resize(size);
   if (version < image.volume.header.version) yield* downgrade(image);
+}
+
+/** What version 2 has no word for, seen before anything changes. @throws ParavaneError UNSUPPORTED */
+function* refuseDowngrade(image: Qcow2Image, size: number): Flow {
+  const { header, store, snapshots } = image.volume;
+  const refuse = (what: string, hint?: string) =>
+    new ParavaneError("UNSUPPORTED", what, { file: store.name }, { hint });
+  if (header.incompatible & ~Incompatible.Dirty) {
+    throw refuse("Cannot downgrade an image with incompatible features set");
+  }
+  if (image.bitmaps.any || header.autoclear & Autoclear.RawDataFile) {
+    throw refuse("Cannot downgrade an image with bitmaps", "Remove them first: paravane img bitmap --remove-all");
+  }
+  for (const { id, l1Position, l1Size, diskSize } of snapshots) {
+    if (diskSize !== undefined && diskSize !== size) {
+      throw refuse("Internal snapshots prevent downgrade of image", "Their disks have other sizes");
+    }
+    if (yield* hasZeros(image.volume, l1Position, l1Size)) {
+      throw refuse(
+        "Internal snapshots prevent downgrade of image",
+        `Snapshot ${id} has zeros that version 2 cannot note`,
+      );
+    }
+  }
 }
 
 function* setLazy(image: Qcow2Image, lazy: boolean): Flow {
@@ -70,26 +99,6 @@ function* setLazy(image: Qcow2Image, lazy: boolean): Flow {
 
 /** Version 2 has no feature bits and no zero flag: what has zeros gets clusters of them, where a parent would show. */
 function* downgrade(image: Qcow2Image): Flow {
-  const { header, store } = image.volume;
-  const refuse = (what: string, hint?: string) =>
-    new ParavaneError("UNSUPPORTED", what, { file: store.name }, { hint });
-  if (header.incompatible & ~Incompatible.Dirty) {
-    throw refuse("Cannot downgrade an image with incompatible features set");
-  }
-  if (image.bitmaps.any || header.autoclear & Autoclear.RawDataFile) {
-    throw refuse("Cannot downgrade an image with bitmaps", "Remove them first: paravane img bitmap --remove-all");
-  }
-  for (const { id, l1Position, l1Size, diskSize } of image.volume.snapshots) {
-    if (diskSize !== undefined && diskSize !== header.size) {
-      throw refuse("Internal snapshots prevent downgrade of image", "Their disks have other sizes");
-    }
-    if (yield* hasZeros(image.volume, l1Position, l1Size)) {
-      throw refuse(
-        "Internal snapshots prevent downgrade of image",
-        `Snapshot ${id} has zeros that version 2 cannot note`,
-      );
-    }
-  }
   yield* image.unlazy();
   yield* expandZeros(image.volume);
   yield* image.settle();

@@ -1,4 +1,4 @@
-import { ParavaneError } from "../../../core/error.ts";
+import { asParavaneError, ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
 import type { CheckReport, Problem } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
@@ -76,13 +76,20 @@ export function* repairQcow2(store: Store, what: "leaks" | "all"): Flow<CheckRep
     volume = (yield* openQcow2(store, { readOnly: true, metadataOnly: true })).volume;
   }
   const { size, l1Position, l1Size } = volume.header;
-  yield* publish(volume, {
-    size,
-    l1: { position: l1Position, size: l1Size, entries: Math.max(l1Size, l1Entries(volume.header)) },
-    snapshots: volume.snapshots,
-    miscounted: true,
-    clear,
-  });
+  try {
+    yield* publish(volume, {
+      size,
+      l1: { position: l1Position, size: l1Size, entries: Math.max(l1Size, l1Entries(volume.header)) },
+      snapshots: volume.snapshots,
+      miscounted: true,
+      clear,
+    });
+  } catch (thrown) {
+    const { code, message, context } = asParavaneError(thrown);
+    if (code !== "UNSUPPORTED" || context.structure !== "refcount block") throw thrown;
+    const hint = "Give it wider counts first: paravane img amend -o refcount_bits=64";
+    throw new ParavaneError("CORRUPT", `the image is damaged beyond this repair: ${message}`, context, { hint });
+  }
   return yield* checkQcow2(store);
 }
 

@@ -221,7 +221,8 @@ function parseExtensions(store: Store, bytes: Uint8Array, header: Header): Map<s
     if (type === Extension.BackingFormat) header.backingFormat = text(data);
     else if (type === Extension.DataFile) header.dataFile = text(data);
     else if (type === Extension.FeatureNames) {
-      for (let i = 0; i + 48 <= length; i += 48)
+      // The last one may be cut short behind its name.
+      for (let i = 0; i + 2 < length; i += 48)
         names.set(`${data[i]}:${data[i + 1]}`, text(data.subarray(i + 2, i + 48)));
     } else if (type === Extension.Encryption && length >= 16) {
       const fields = viewOf(data);

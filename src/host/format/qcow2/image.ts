@@ -27,7 +27,7 @@ import { isOverlap } from "./overlap.ts";
 import { writePacked } from "./pack.ts";
 import { parentOf, setParent } from "./parent.ts";
 import { type NextState, publish } from "./publish.ts";
-import { resize } from "./resize.ts";
+import { preallocate, resize } from "./resize.ts";
 import { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./snapshot.ts";
 import { OFFSET, PACKED } from "./tables.ts";
 import type { Volume } from "./volume.ts";
@@ -264,6 +264,10 @@ export class Qcow2Image implements Image {
     yield* this.bitmaps.takeAll();
     yield* resize(this, size);
     yield* this.bitmaps.resized();
+  }
+
+  *preallocate(from: number, to: number): Flow {
+    yield* this.#judged(preallocate(this, from, to));
   }
 
   *amend(options: AmendOptions): Flow {

@@ -69,6 +69,17 @@ function* grow(image: Qcow2Image, size: number): Flow {
   yield* image.reload();
 }
 
+/** As `Image.preallocate`. */
+export function* preallocate(image: Qcow2Image, from: number, to: number): Flow {
+  const { volume } = image;
+  const { clusterBytes } = volume;
+  for (let at = Math.floor(from / clusterBytes) * clusterBytes; at < to; at += clusterBytes) {
+    yield* allocate(volume, at, clusterBytes);
+    if (volume.crowded) yield* volume.commit();
+  }
+  yield* image.settle();
+}
+
 /** Makes guest bytes [from, to), which are within one cluster, zeros where they are stored, or (`over`) a parent's. */
 function* overwrite(volume: Volume, from: number, to: number, over: boolean): Flow {
   const { mapper } = volume.tables;

@@ -1,3 +1,5 @@
+import { oneLine, printable } from "./printable.ts";
+
 /** Stable codes: scripts and devices switch on these, never on a message. */
 export type ErrorCode =
   | "ABORTED" // the caller's AbortSignal fired
@@ -29,7 +31,7 @@ export interface ErrorContext {
 }
 
 /**
- * The one error type. `message` says what was wrong and where; `hint`, when there is one, says what to do.
+ * The one error type, whose texts are one line each, whatever an image has put into them. `message` says what was wrong and where; `hint`, when there is one, says what to do.
  */
 export class ParavaneError extends Error {
   override readonly name = "ParavaneError";
@@ -43,10 +45,10 @@ export class ParavaneError extends Error {
     context: ErrorContext = {},
     options: { cause?: unknown; hint?: string } = {},
   ) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    super(oneLine(message), options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.context = context;
-    this.hint = options.hint;
+    this.hint = options.hint && oneLine(options.hint);
   }
 
   /** One line for a person: message, place, remedy. */
@@ -54,7 +56,7 @@ export class ParavaneError extends Error {
     const { file, offset } = this.context;
     const at = offset === undefined ? "" : ` at byte ${offset}`;
     const where = file === undefined ? at && ` (${at.trim()})` : ` (${file}${at})`;
-    return `${this.message}${where}${this.hint ? `. ${this.hint}` : ""}`;
+    return `${this.message}${printable(where)}${this.hint ? `. ${this.hint}` : ""}`;
   }
 
   toJSON(): Record<string, unknown> {

@@ -121,6 +121,14 @@ describe("info", () => {
     expect(chain(await done(...args))).toBe(chain(qemuImg(...args)));
   });
 
+  qemuTest("what an image says of itself moves no cursor and breaks no line", async () => {
+    fs.copyFileSync(at("child.qcow2"), at("bad\u001b.qcow2"));
+    qemuImg("rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", "x\u001b[2J\ny", at("bad\u001b.qcow2"));
+    const text = await done("info", at("bad\u001b.qcow2"));
+    expect(text).toContain("backing file: x\ufffd[2J\ufffdy");
+    expect((text + (await ours("map", at("bad\u001b.qcow2"))).stderr).replaceAll("\n", "")).not.toMatch(/\p{Cc}/u);
+  });
+
   qemuTest("a VHD's creator and geometry, a VHDX's log: what qemu-img does not tell", async () => {
     const facts = async (name: string) => JSON.parse(await done("info", "--output=json", at(name))).paravane;
     expect(await facts("base.vpc")).toMatchObject({ creator: "qem2", geometry: { cylinders: expect.any(Number) } });

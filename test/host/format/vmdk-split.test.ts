@@ -280,6 +280,7 @@ describe("refused", () => {
     ["one that must not be read", ['NOACCESS 8 FLAT "f" 0'], "UNSUPPORTED", "must not be read"],
     ["a sparse extent that is none", ['RW 8 SPARSE "f"'], "CORRUPT", "no magic"],
     ["the same bytes in two extents", ['RW 4 FLAT "f" 0', 'RW 4 FLAT "f" 3'], "CORRUPT", "two extents"],
+    ["more files than a disk can need", Array(40_000).fill('RW 1 FLAT "f" 0'), "UNSUPPORTED", "40000 extents in files"],
     ["absurd sizes", ['RW 999999999999999 FLAT "f" 0'], "CORRUPT", "sectors"],
   ])("%s", async (_, lines, code, said) => {
     await expect(open(lines)).rejects.toMatchObject({ code, message: expect.stringContaining(said) });

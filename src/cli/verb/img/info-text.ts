@@ -1,3 +1,4 @@
+import { printable } from "../../../core/printable.ts";
 import type { Facts } from "./info.ts";
 import { shortSize, snapshotTable } from "./snapshots.ts";
 
@@ -16,7 +17,7 @@ export function infoText(facts: Facts): string {
     ["backing file", parent === full || parent === undefined ? parent : `${parent} (actual path: ${full})`],
     ["backing file format", facts["backing-filename-format"]],
   ];
-  const lines = rows.flatMap(([name, value]) => (value === undefined ? [] : `${name}: ${value}`));
+  const lines = rows.flatMap(([name, value]) => (value === undefined ? [] : `${name}: ${printable(String(value))}`));
   if (facts.snapshots) {
     const list = facts.snapshots.map((one) => ({
       id: one.id,
@@ -57,5 +58,5 @@ function wordsOf(name: string): string {
 }
 
 function textOf(value: unknown): string {
-  return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+  return printable(typeof value === "object" && value !== null ? JSON.stringify(value) : String(value));
 }

@@ -1,5 +1,6 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { SnapshotInfo } from "../../../core/format.ts";
+import { printable } from "../../../core/printable.ts";
 import { listSnapshots } from "../../../host/image/snapshot.ts";
 import { openNamed, withDisk } from "./open.ts";
 import { type Given, type ImgOption, lastOf } from "./options.ts";
@@ -41,7 +42,7 @@ export function snapshotTable(list: readonly SnapshotInfo[]): string {
 
 function tableRow(id: string, tag: string, size: string, date: string, clock: string, count: string): string {
   // As qemu-img: what is too long pushes the rest to the right.
-  const left = `${id.padEnd(9)} ${tag.padEnd(16)} ${size.padStart(8)}`;
+  const left = `${printable(id).padEnd(9)} ${printable(tag).padEnd(16)} ${size.padStart(8)}`;
   return `${left}${date.padStart(20)}${clock.padStart(13)}${count.padStart(11)}`;
 }
 

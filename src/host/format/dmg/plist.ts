@@ -47,8 +47,8 @@ function dictOf(element: Element): Map<string, Plist> {
   for (let i = 0; i < children.length; i += 2) {
     const [key, value] = [children[i], children[i + 1]];
     if (key.name !== "key" || key.children.length > 0) throw new RangeError(`<${key.name}> stands for a key`);
-    if (!value) throw new RangeError(`"${key.text}" has no value`);
-    if (map.has(key.text)) throw new RangeError(`"${key.text}" is there twice`);
+    if (!value) throw new RangeError(`"${key.text.slice(0, 40)}" has no value`);
+    if (map.has(key.text)) throw new RangeError(`"${key.text.slice(0, 40)}" is there twice`);
     map.set(key.text, read(value));
   }
   return map;

@@ -44,6 +44,7 @@ export function parseDescriptor(text: string): Descriptor | null {
   const values = new Map<string, string>();
   const data: Record<string, string> = {};
   const extents: Extent[] = [];
+  const decoded = decoder(text);
   let odd: string | undefined;
   let encrypted = false;
   for (const raw of text.split("\n")) {
@@ -57,7 +58,7 @@ export function parseDescriptor(text: string): Descriptor | null {
         sectors: Number(sectors),
         type,
         offset: Number(offset),
-        ...(file !== undefined && { file: decoded(text, file) }),
+        ...(file !== undefined && { file: decoded(file) }),
       });
     } else if (ACCESS.test(line)) odd ??= line;
     else if (pair?.[1].startsWith("ddb.")) data[pair[1].slice(4)] = pair[2];
@@ -75,7 +76,7 @@ export function parseDescriptor(text: string): Descriptor | null {
     cid,
     parentCid: cidOf(values.get("parentcid")) ?? values.get("parentcid") ?? NO_PARENT,
     createType,
-    ...(hint !== undefined && { parentHint: decoded(text, hint) }),
+    ...(hint !== undefined && { parentHint: decoded(hint) }),
     extents,
     data,
     ...(odd !== undefined && { odd }),
@@ -88,15 +89,16 @@ function cidOf(value: string | undefined): string | undefined {
   return value !== undefined && /^[0-9a-fA-F]{1,8}$/.test(value) ? value.toLowerCase().padStart(8, "0") : undefined;
 }
 
-/** Names are in the encoding that the text names: UTF-8, or a Windows code page. */
-function decoded(text: string, name: string): string {
+/** Reads names, which are in the encoding that the text names: UTF-8, or a Windows code page. */
+function decoder(text: string): (name: string) => string {
   const encoding = /^encoding\s*=\s*"?([\w-]+)/im.exec(text)?.[1] ?? "UTF-8";
-  const bytes = Uint8Array.from(name, (character) => character.charCodeAt(0));
+  let known: TextDecoder;
   try {
-    return new TextDecoder(encoding).decode(bytes);
+    known = new TextDecoder(encoding);
   } catch {
-    return name;
+    return (name) => name;
   }
+  return (name) => known.decode(Uint8Array.from(name, (character) => character.charCodeAt(0)));
 }
 
 const encoded = (name: string): string => String.fromCharCode(...new TextEncoder().encode(name));

@@ -15,6 +15,8 @@ import { readCompressed } from "./stream.ts";
 
 /** A descriptor with an extent for each 2 GiB of 64 TiB is no longer. */
 const MAX_DESCRIPTOR = 2 ** 22;
+/** 64 TiB in parts of 2 GiB. */
+const MAX_FILES = 2 ** 15;
 
 /** A disk whose descriptor is a file of its own. */
 export interface Split {
@@ -35,12 +37,16 @@ export function* openSplit(store: Store, options: OpenOptions): Flow<Split> {
   const { extents } = descriptor;
   const files = new JoinedStore(store.name, options.readOnly ?? store.readOnly, extents.length);
   const parts: Part[] = [];
+  const sharing = new Map<unknown, Part[]>();
   let start = 0;
   let opened = false;
   try {
     for (const extent of extents) {
-      const part = yield* openPart({ store, descriptor, files, parts }, extent, start, options);
+      const part = yield* openPart({ store, descriptor, files, parts, sharing }, extent, start, options);
       parts.push(part);
+      const others = part.store && sharing.get(fileOf(part.store));
+      if (others) others.push(part);
+      else if (part.store) sharing.set(fileOf(part.store), [part]);
       start += part.size;
     }
     opened = true;
@@ -59,15 +65,23 @@ function* readDescriptor(store: Store): Flow<Descriptor> {
   if (store.size > MAX_DESCRIPTOR) throw wrong(`has ${store.size} bytes, more than ${MAX_DESCRIPTOR}`);
   const descriptor = sound(store, parseDescriptor(latin1(yield* read(store, 0, store.size)).split("\0", 1)[0]));
   if (descriptor.extents.length === 0) throw wrong("names no extent");
+  const inFiles = descriptor.extents.filter(({ file }) => file !== undefined).length;
+  if (inFiles > MAX_FILES) {
+    throw unsupported(store, "descriptor", `the disk has ${inFiles} extents in files, more than ${MAX_FILES}`);
+  }
   const sectors = descriptor.extents.reduce((sum, extent) => sum + extent.sectors, 0);
   if (!Number.isSafeInteger(sectors * SECTOR)) throw wrong(`has extents of ${sectors} sectors`);
   return descriptor;
 }
 
-type Opening = Omit<Split, "size">;
+interface Opening extends Omit<Split, "size"> {
+  /** Extents by their file. */
+  sharing: Map<unknown, Part[]>;
+}
+const fileOf = (store: Store): unknown => store.identity ?? store;
 
 function* openPart(split: Opening, extent: Extent, start: number, options: OpenOptions): Flow<Part> {
-  const { store, descriptor, files, parts } = split;
+  const { store, descriptor, files, parts, sharing } = split;
   const { access, type, sectors, file } = extent;
   const where = { start, size: sectors * SECTOR, extent };
   if (access === "NOACCESS") throw unsupported(store, "descriptor", `the extent ${file ?? type} must not be read`);
@@ -81,7 +95,7 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   }
   const opened = yield* openExtent(store, file, options);
   const base = files.add(opened);
-  const again = parts.find((other) => sameBytes(other, opened, extent));
+  const again = sharing.get(fileOf(opened))?.find((other) => sameBytes(other, extent));
   if (again) throw corrupt(store, "descriptor", 0, `has ${file} in two extents`);
   if (opened.size >= files.window)
     throw unsupported(opened, "extent", `extents of ${opened.size} bytes are not supported`);
@@ -135,10 +149,8 @@ function* openExtent(store: Store, file: string, { openFile, readOnly = store.re
   }
 }
 
-/** Would a change to one extent change the other? */
-function sameBytes({ store, extent, size }: Part, opened: Store, { type, offset, sectors }: Extent): boolean {
-  if (store === undefined) return false;
-  if (store !== opened && (store.identity === undefined || store.identity !== opened.identity)) return false;
+/** Would a change to one extent change the other, in the same file? */
+function sameBytes({ extent, size }: Part, { type, offset, sectors }: Extent): boolean {
   const flat = !extent.type.endsWith("SPARSE") && !type.endsWith("SPARSE");
   return !flat || (offset * SECTOR < extent.offset * SECTOR + size && extent.offset < offset + sectors);
 }

@@ -4,6 +4,8 @@ import { readBytes, writeBytes } from "../../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../../src/host/block/open.ts";
 import { repairQcow2 } from "../../../src/host/format/qcow2/check.ts";
 import { openQcow2 } from "../../../src/host/format/qcow2/open.ts";
+import { amendDisk } from "../../../src/host/image/amend.ts";
+import { createSnapshot } from "../../../src/host/image/snapshot.ts";
 import { MemoryStore } from "../../../src/host/store/memory.ts";
 import { KeptStore } from "../../support/disks.ts";
 import { check, now } from "../../support/qcow2.ts";
@@ -53,6 +55,47 @@ describe("repair", () => {
     expect(check(store)).toMatchObject({ leaks: 1, corruptions: 1 });
     expect(now(repairQcow2(store, "leaks"))).toMatchObject({ leaks: 0, corruptions: 0 });
     expect(viewOf(contentOf(store)).getBigUint64(72)).toBe(2n);
+  });
+});
+
+describe("snapshots that do not say how large their disk is", () => {
+  /** As programs before version 3 wrote them. */
+  async function old(compat: string): Promise<Uint8Array> {
+    const store = new KeptStore(await made({ compat: "1.1" }));
+    const disk = await openDisk(store);
+    await createSnapshot(disk, { name: "then" });
+    await createSnapshot(disk, { name: "later" });
+    await disk.close();
+    const bytes = contentOf(store).slice();
+    let at = Number(viewOf(bytes).getBigUint64(64));
+    const extra = viewOf(bytes).getUint32(at + 36);
+    const names = viewOf(bytes).getUint16(at + 12) + viewOf(bytes).getUint16(at + 14);
+    bytes.copyWithin(at + 40, at + 40 + extra, at + 40 + extra + names);
+    viewOf(bytes).setUint32(at + 36, 0);
+    const [length, before] = [40 + names, 40 + extra + names].map((size) => Math.ceil(size / 8) * 8);
+    bytes.copyWithin(at + length, at + before, at + before + 256);
+    at += length;
+    expect(viewOf(bytes).getUint32(at + 36)).toBe(extra);
+    if (compat === "0.10") viewOf(bytes).setUint32(4, 2);
+    return bytes;
+  }
+  const sizes = (store: KeptStore) => now(openQcow2(store, {})).volume.snapshots.map(({ diskSize }) => diskSize);
+
+  test("are an error in version 3, which a repair mends", async () => {
+    const store = new KeptStore(await old("1.1"));
+    expect(check(store)).toMatchObject({ corruptions: 1, leaks: 0 });
+    expect(now(repairQcow2(store, "all"))).toMatchObject({ corruptions: 0, leaks: 0 });
+    expect(sizes(store)).toEqual([8 * MiB, 8 * MiB]);
+  });
+
+  test("are none in version 2, and say it from the change to version 3 on", async () => {
+    const store = new KeptStore(await old("0.10"));
+    expect(check(store)).toMatchObject({ corruptions: 0, leaks: 0 });
+    const disk = await openDisk(store);
+    await amendDisk(disk, { compat: "1.1" });
+    await disk.close();
+    expect(sizes(store)).toEqual([8 * MiB, 8 * MiB]);
+    expect(check(store)).toMatchObject({ corruptions: 0, leaks: 0 });
   });
 });
 

@@ -52,7 +52,11 @@ export function* amend(image: Qcow2Image, options: AmendOptions): Flow {
   }
   if (version < image.volume.header.version) yield* refuseDowngrade(image, size ?? image.volume.header.size);
   yield* image.settle();
-  if (version > image.volume.header.version) yield* setVersion(image, 3);
+  if (version > image.volume.header.version) {
+    yield* setVersion(image, 3);
+    // Version 3 has each snapshot say how large its disk is.
+    if (image.volume.snapshots.some(({ diskSize }) => diskSize === undefined)) yield* image.move({ ...image.state });
+  }
   if (order !== undefined && order !== image.volume.header.refcountOrder) {
     yield* image.move({ ...image.state, refcountOrder: order });
   }

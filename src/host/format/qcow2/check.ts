@@ -43,6 +43,15 @@ export function* checkQcow2(store: Store): Flow<CheckReport> {
     tables: new Counts(),
     problem: (structure, offset, what) => note("structure", structure, offset, what),
   };
+  // qcow2, "Snapshots": extra data at least up to byte 55 in version 3, which is the disk's size.
+  if (header.version > 2) {
+    let at = header.snapshotPosition;
+    for (const { id, diskSize, tableBytes } of snapshots) {
+      if (diskSize === undefined)
+        note("structure", "snapshot table", at, `does not say how large the disk of ${id} is`);
+      at += tableBytes;
+    }
+  }
   yield* countAll(walk, l1, snapshots);
   const blocks = yield* countRefcounts(walk, volume, note);
   yield* refuseOverlaps(walk, volume, blocks);

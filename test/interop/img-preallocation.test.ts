@@ -1,7 +1,7 @@
 import { readFileSync, statSync } from "node:fs";
 import { expect, test } from "vitest";
 import { fileHoles } from "../../src/host/store/file-holes.ts";
-import { done, ours, qemuImg, scratch, theirs } from "../support/img.ts";
+import { done, ours, qemuImg, qemuIo, rawFile, scratch, theirs } from "../support/img.ts";
 import { peerTest } from "../support/peers.ts";
 
 const path = scratch();
@@ -96,6 +96,31 @@ peer("resize --preallocation=metadata: every new cluster has a place, with nothi
     expect(placed[0].start).toBeGreaterThan(2000 * 1024 - 65536);
     expect(qemuImg("compare", "-f", "qcow2", "-F", "raw", path("grow"), "/dev/null")).toMatch(/identical/);
     expect((statSync(path("grow")).blocks - before) * 512).toBeLessThan(4 * MiB);
+  }
+  // What the guest had in the cluster that the old end is in stays, stored there or seen in the parent.
+  rawFile(path("grow.raw"), 128 * 1024, [[0, 128 * 1024]]);
+  const parent = readFileSync(path("grow.raw"));
+  for (const options of ["cluster_size=64k", "cluster_size=4k", "extended_l2=on"]) {
+    for (const written of [0, 4096]) {
+      await done("create", "-f", "qcow2", "-o", options, "-b", "grow.raw", "-F", "raw", path("over"), "31k");
+      if (written > 0) qemuIo("qcow2", path("over"), `write -P 9 0 ${written}`);
+      await done("resize", "--preallocation=metadata", path("over"), "96k");
+      expect([options, theirs("check", path("over")).code]).toEqual([options, 0]);
+      qemuImg("convert", "-O", "raw", path("over"), path("over.raw"));
+      const expected = Buffer.concat([parent.subarray(0, 31 * 1024), Buffer.alloc(65 * 1024)]).fill(9, 0, written);
+      expect([options, written, Buffer.compare(readFileSync(path("over.raw")), expected)]).toEqual([
+        options,
+        written,
+        0,
+      ]);
+      const runs = JSON.parse(qemuImg("map", "--output=json", path("over"))) as {
+        start: number;
+        length: number;
+        depth: number;
+      }[];
+      const own = runs.filter(({ start, length }) => start + length > 31 * 1024);
+      expect(own.every(({ start, depth }) => depth === 0 || start < 31 * 1024)).toBe(true);
+    }
   }
   await done("create", "-f", "vhdx", path("grow.vhdx"), "8M");
   const { code, stderr } = await ours("resize", "--preallocation=metadata", path("grow.vhdx"), "+8M");

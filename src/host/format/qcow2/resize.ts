@@ -72,9 +72,14 @@ function* grow(image: Qcow2Image, size: number): Flow {
 /** As `Image.preallocate`. */
 export function* preallocate(image: Qcow2Image, from: number, to: number): Flow {
   const { volume } = image;
-  const { clusterBytes } = volume;
-  for (let at = Math.floor(from / clusterBytes) * clusterBytes; at < to; at += clusterBytes) {
-    yield* allocate(volume, at, clusterBytes);
+  const { mapper } = volume.tables;
+  for (let at = from; at < to; ) {
+    mapper.setRange(0, at, to - at, true);
+    const stop = mapper.resolve(1);
+    if (mapper.extentCount > 0) at += mapper.extentLength(0);
+    else if (stop === MapStop.Miss) yield* volume.tables.load();
+    else if (stop === MapStop.Allocate) yield* allocate(volume, mapper.stopOffset, mapper.stopLength);
+    else throw volume.fault();
     if (volume.crowded) yield* volume.commit();
   }
   yield* image.settle();

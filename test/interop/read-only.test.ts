@@ -262,6 +262,11 @@ describe("Parallels bundles", () => {
       expect([denied.code, denied.stderr]).toEqual([1, expect.stringContaining("is outside")]);
       fs.writeFileSync(`${folder}/DiskDescriptor.xml`, descriptor);
       expect((await ours("resize", folder, "+1M")).stderr).toContain("cannot be changed yet");
+      const lone = await ours("info", `${folder}/0.1.hds`);
+      expect([lone.code, lone.stderr]).toEqual([
+        1,
+        expect.stringContaining("only what was written since the snapshot"),
+      ]);
       // Written: of each part QEMU reads the newest file, over what the one before holds.
       const disk = await openFile(folder);
       for (const [from, length] of [

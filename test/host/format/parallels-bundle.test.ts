@@ -202,6 +202,45 @@ describe("written", () => {
   });
 });
 
+test("one file of a bundle is opened by itself only where it is all of a state", async () => {
+  const guid = "disk.0.{5fbaabe3-6958-40ff-92a7-860e329aab41}.hds";
+  const opening = (name: string, { readOnly = true, descriptor = MADE.descriptor as string | undefined } = {}) => {
+    const warnings: string[] = [];
+    const options = {
+      readOnly,
+      onWarning: (message: string) => void warnings.push(message),
+      openFile: (wanted: string) => {
+        if (descriptor !== undefined && wanted === "DiskDescriptor.xml") {
+          return new KeptStore(new TextEncoder().encode(descriptor));
+        }
+        throw new ParavaneError("NOT_FOUND", `there is no ${wanted}`);
+      },
+    };
+    const bytes = MADE.files[name] ?? MADE.files["0.0.hds"];
+    const disk = openDisk(new KeptStore(bytes.slice(), { name: `/vm/disk.hdd/${name}` }), options);
+    return disk.then(() => warnings.join() || "opened");
+  };
+  await expect(opening("0.1.hds")).rejects.toMatchObject({
+    code: "UNSUPPORTED",
+    message: `it holds only what was written since the snapshot ${FIRST}`,
+    hint: expect.stringContaining("DiskDescriptor.xml"),
+  });
+  expect(await opening("0.0.hds")).toBe("opened");
+  await expect(opening("0.0.hds", { readOnly: false })).rejects.toMatchObject({
+    code: "READ_ONLY",
+    message: "0.1.hds is based on it: it can only be read",
+  });
+  const alone = MADE.descriptor
+    .replace(/<Snapshots>[\s\S]*<\/Snapshots>/, "")
+    .replaceAll(/<Image><GUID>\{1{8}[\s\S]*?<\/Image>/g, "")
+    .replace("0.1.hds", "sub/0.0.hds");
+  expect(await opening("0.0.hds", { readOnly: false, descriptor: alone })).toBe("opened");
+  for (const descriptor of [undefined, "<x/>", MADE.descriptor]) {
+    expect(await opening(guid, { descriptor })).toContain("reads as zeros");
+  }
+  expect(await opening("other.hds")).toBe("opened");
+});
+
 test("leaks and corruptions of all files are counted, and mended, where one file is", async () => {
   const { stores, check, repair, open: again } = writing(MADE);
   expect(check()).toMatchObject({ leaks: 0, corruptions: 0 });

@@ -1,6 +1,7 @@
 import type { Flow } from "../../../core/flow.ts";
 import type { Format, OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
+import { refusePart } from "./alone.ts";
 import { checkParallels, repairParallels } from "./check.ts";
 import { createParallels, measureParallels } from "./create.ts";
 import { parseHeader } from "./header.ts";
@@ -19,7 +20,10 @@ export const parallels: Format = {
   name: "parallels",
   extensions: ["hds", "hdd"],
   probe: (head) => (parseHeader(head) ? 100 : 0),
-  open: openParallels,
+  *open(store, options) {
+    yield* refusePart(store, options);
+    return yield* openParallels(store, options);
+  },
   create: createParallels,
   measure: measureParallels,
   check: checkParallels,

@@ -11,7 +11,7 @@ import { createImage } from "../../src/host/image/create.ts";
 import { mapDisk } from "../../src/host/image/map.ts";
 import { measureImage } from "../../src/host/image/measure.ts";
 import { KeptStore } from "../support/disks.ts";
-import { bundle, hdsImage, mixed, READ_ONLY } from "../support/read-only.ts";
+import { bundle, hdsImage, mixed, READ_ONLY, sparseBundle } from "../support/read-only.ts";
 import { contentOf, LateStore, randomFrom } from "../support/stores.ts";
 import { cowdExtent, descriptorText, seSparseExtent, streamExtent, streamImage } from "../support/vmdk.ts";
 
@@ -45,7 +45,7 @@ interface Case {
   /** Why it is not mended. */
   mending?: string;
 }
-const PLAIN = ["qed", "bochs", "parallels-bundle"];
+const PLAIN = ["qed", "bochs", "parallels-bundle", "sparseimage", "sparsebundle"];
 const parallels = { format: "parallels", others: true, plain: true, mending: "UNSUPPORTED" };
 const lone = (type: string) => descriptorText(type, [`RW ${SIZE / 512} ${type.toUpperCase()} "e"`]);
 const vmdk = { format: "vmdk", others: true };
@@ -54,6 +54,7 @@ const CASES: Case[] = [
     ...{ name: format, format, image: make(CONTENT), plain: PLAIN.includes(format) },
     whole: ["cloop", "parallels-bundle"].includes(format),
     ...(format === "parallels-bundle" && { files: bundle(CONTENT, mixed(SIZE, 9)).files, written: true }),
+    ...(format === "sparsebundle" && { files: sparseBundle(CONTENT).files }),
   })),
   { ...vmdk, name: "vmdk, streamOptimized", image: streamImage(CONTENT), mending: "UNSUPPORTED" },
   ...[{ footer: false }, { markers: false }].map((options) => ({

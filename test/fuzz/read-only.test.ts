@@ -1,4 +1,7 @@
+import { ParavaneError } from "../../src/core/error.ts";
+import { openDisk } from "../../src/host/block/open.ts";
 import { FORMATS } from "../../src/host/format/index.ts";
+import { sparsebundle } from "../../src/host/format/sparsebundle/index.ts";
 import { KeptStore } from "../support/disks.ts";
 import type { Pick } from "../support/fuzz-disk.ts";
 import { damaged, fuzzImages } from "../support/fuzz-images.ts";
@@ -11,6 +14,8 @@ import {
   qcow1Image,
   qedImage,
   READ_ONLY,
+  sparseBundle,
+  sparseImage,
   sumUp,
   type TarMember,
   tarOf,
@@ -71,6 +76,14 @@ const SPOTS: Record<string, Spots> = {
     ],
     reached: ["refused: CORRUPT header", "refused: UNSUPPORTED header", "check: done"],
   },
+  sparseimage: {
+    header: [0, 64],
+    tables: [
+      [64, 4096],
+      [520_192, 524_288],
+    ],
+    reached: ["refused: CORRUPT sparse image header", "refused: CORRUPT band index node", "check: done"],
+  },
   cloop: { header: [0, 136], tables: [[136, 400]], reached: ["refused: CORRUPT header", "check: done"] },
 };
 
@@ -87,7 +100,8 @@ const CHILDREN: Record<string, (content: Uint8Array, options: { parent: string }
 };
 
 for (const [name, { header, tables, reached }] of Object.entries(SPOTS)) {
-  const images = [READ_ONLY[name](CONTENT)];
+  // Of so small bands that there are two nodes.
+  const images = [name === "sparseimage" ? sparseImage(CONTENT, 512) : READ_ONLY[name](CONTENT)];
   const parent = new KeptStore(CONTENT.slice(0, 700_416));
   const child = CHILDREN[name]?.(CONTENT, { parent: "p" });
   fuzzImages({
@@ -195,4 +209,45 @@ fuzzImages({
     ...["refused: CORRUPT tar header", "refused: UNSUPPORTED tar header", "refused: CORRUPT OVF descriptor"],
     ...["refused: UNSUPPORTED OVF descriptor", "refused: CORRUPT archive"],
   ],
+});
+
+const BUNDLE = sparseBundle(CONTENT);
+const TEXTS = [
+  "",
+  "<",
+  "</dict>",
+  "0",
+  "-1",
+  "1e9",
+  "99999999999999999999",
+  "&amp;",
+  "\0",
+  "<key>size</key>",
+  "512",
+  "513",
+];
+
+function openFile(name: string): KeptStore {
+  const bytes = BUNDLE.files[name];
+  if (!bytes) throw new ParavaneError("NOT_FOUND", `there is no ${name}`);
+  // Of the bands some are longer or shorter than they should be.
+  const size = name === "bands/2" ? 20_000 : name === "bands/3" ? 700 : bytes.length;
+  return new KeptStore(new Uint8Array(size).fill(1));
+}
+
+fuzzImages({
+  title: "sparse bundles",
+  format: { ...sparsebundle, check: (store) => sparsebundle.check!(store, { openFile }) },
+  runs: 300,
+  open: (store, options) => openDisk(store, { ...options, openFile }),
+  make(pick) {
+    let text = BUNDLE.info;
+    for (let changes = pick(4); changes > 0; changes--) {
+      // In the values more than elsewhere.
+      const at = pick(2) === 0 ? pick(text.length) : text.indexOf("<integer>", pick(text.length)) + 9;
+      text = text.slice(0, at) + TEXTS[pick(TEXTS.length)] + text.slice(at + pick(6));
+    }
+    return { bytes: new TextEncoder().encode(text) };
+  },
+  reached: ["opened", "Read: Ok", "Read: Media", "refused: CORRUPT property list", "check: done"],
 });

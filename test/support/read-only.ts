@@ -331,6 +331,72 @@ export function qcow1Image(content: Uint8Array, { clusterBits = 12, l2Bits = 9, 
   return joined([head, l1, rest]);
 }
 
+/** The last band comes first in the file, and those that are zeros are not there. */
+export function sparseImage(content: Uint8Array, bandBytes = 16384): Uint8Array {
+  const count = Math.ceil(content.length / bandBytes);
+  const stored = Array.from({ length: count }, (_, i) => count - 1 - i).filter(
+    (i) => !isZero(content.subarray(i * bandBytes, (i + 1) * bandBytes)),
+  );
+  const parts: Uint8Array[] = [];
+  let end = 0;
+  for (let done = 0, first = 64; done < stored.length || done === 0; first = 56) {
+    const here = stored.slice(done, done + (4096 - first) / 4);
+    const node = new Uint8Array(4096);
+    const view = new DataView(node.buffer);
+    node.set(new TextEncoder().encode("sprs"));
+    end += 4096 + here.length * bandBytes;
+    done += here.length;
+    const next = done < stored.length ? end : 0;
+    if (first === 64) {
+      for (const [at, value] of [
+        [4, 3],
+        [8, bandBytes / SECTOR],
+        [12, 1],
+        [16, content.length / SECTOR],
+        [32, content.length / SECTOR],
+      ])
+        view.setUint32(at, value);
+      view.setBigUint64(20, BigInt(next));
+    } else {
+      view.setUint32(4, parts.length);
+      view.setBigUint64(12, BigInt(next));
+    }
+    for (const [i, band] of here.entries()) view.setUint32(first + i * 4, band + 1);
+    const bands = here.map((band) => padded(content.subarray(band * bandBytes, (band + 1) * bandBytes), bandBytes));
+    parts.push(node, ...bands);
+    if (here.length === 0) break;
+  }
+  return joined(parts);
+}
+
+/** A sparse bundle: its Info.plist, and the bands that are not zeros, without the zeros at their ends. */
+export function sparseBundle(content: Uint8Array, bandBytes = 16384) {
+  const files: Record<string, Uint8Array> = { token: new Uint8Array(0) };
+  for (let band = 0; band * bandBytes < content.length; band++) {
+    const bytes = content.subarray(band * bandBytes, (band + 1) * bandBytes);
+    const last = bytes.findLastIndex((byte) => byte !== 0);
+    if (last >= 0) files[`bands/${band.toString(16)}`] = bytes.slice(0, Math.ceil((last + 1) / SECTOR) * SECTOR);
+  }
+  const info = `<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0">
+<dict>
+\t<key>CFBundleInfoDictionaryVersion</key>
+\t<string>6.0</string>
+\t<key>band-size</key>
+\t<integer>${bandBytes}</integer>
+\t<key>bundle-backingstore-version</key>
+\t<integer>1</integer>
+\t<key>diskimage-bundle-type</key>
+\t<string>com.apple.diskimage.sparsebundle</string>
+\t<key>size</key>
+\t<integer>${content.length}</integer>
+</dict>
+</plist>
+`;
+  return { info, files };
+}
+
 /** What a tar archive has: a file, or records about the next one. */
 export interface TarMember {
   name: string;
@@ -403,6 +469,8 @@ export const READ_ONLY: Record<string, (content: Uint8Array) => Uint8Array> = {
   bochs: (content) => bochsImage(content, { extentBytes: 32768 }),
   cloop: (content) => cloopImage(content, 32768),
   ova: (content) => ovaImage({ "vm.ovf": ovf(["disk1.vmdk"]), "disk1.vmdk": streamImage(content) }),
+  sparseimage: (content) => sparseImage(content),
+  sparsebundle: (content) => new TextEncoder().encode(sparseBundle(content).info),
   dmg: (content) => dmgImage(dmgParts(content), { tables: 2 }),
 };
 

@@ -10,6 +10,8 @@ import { qcow1 } from "./qcow1/index.ts";
 import { qcow2 } from "./qcow2/index.ts";
 import { qed } from "./qed/index.ts";
 import { raw } from "./raw.ts";
+import { sparsebundle } from "./sparsebundle/index.ts";
+import { sparseimage } from "./sparseimage/index.ts";
 import { vdi } from "./vdi/index.ts";
 import { vhd } from "./vhd/index.ts";
 import { vhdx } from "./vhdx/index.ts";
@@ -18,7 +20,7 @@ import { vmdk } from "./vmdk/index.ts";
 const SIGNED: readonly Format[] = [
   ...[qcow2, vhd, vhdx, vdi, vmdk, parallels, luks],
   // These are only read.
-  ...[qed, qcow1, dmg, cloop, bochs, parallelsBundle],
+  ...[qed, qcow1, dmg, sparseimage, sparsebundle, cloop, bochs, parallelsBundle],
 ];
 
 /** Every image format, those with a signature first; raw, which anything is, last. */

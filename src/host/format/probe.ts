@@ -26,10 +26,11 @@ export function* probe(store: Store, formats: readonly Format[]): Flow<Format> {
     const hint = `Unpack it first: ${packed.command.replace("FILE", store.name)}; or, if it is a raw disk, say so: format "raw"`;
     throw new ParavaneError("UNSUPPORTED", `it is packed with ${packed.name}`, { file: store.name }, { hint });
   }
-  const foreign = foreignFormat(head);
+  const foreign = foreignFormat(head, tail);
   if (foreign === undefined) return raw;
-  const hint = 'If it is a raw disk with such a content, say so: format "raw"';
-  throw new ParavaneError("UNSUPPORTED", `it is a ${foreign} image`, { file: store.name }, { hint });
+  const article = /^[aeiou]/.test(foreign.name) ? "an" : "a";
+  const hint = `${foreign.hint.replace("FILE", store.name)}; or, if it is a raw disk with such a content, say so: format "raw"`;
+  throw new ParavaneError("UNSUPPORTED", `it is ${article} ${foreign.name} image`, { file: store.name }, { hint });
 }
 
 /**
@@ -60,7 +61,7 @@ export function* recognised(
 /** The format that a file with this first or this last sector would be taken for; undefined when that is raw. */
 export function claimedBy(head: Uint8Array, tail: Uint8Array, formats: readonly Format[]): string | undefined {
   const own = surest(head, tail, formats);
-  return own === raw ? foreignFormat(head) : own.name;
+  return own === raw ? foreignFormat(head, tail)?.name : own.name;
 }
 
 function surest(head: Uint8Array, tail: Uint8Array, formats: readonly Format[]): Format {

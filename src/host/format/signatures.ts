@@ -1,18 +1,15 @@
-// What the first sector of an image looks like, of every format that this library or QEMU tells by it.
+// What files look like that are not opened here.
+import { textAt } from "./io.ts";
 
-/** First bytes of images that are not opened here. */
-const FOREIGN: readonly { format: string; at: number; bytes: string }[] = [
-  // hdiutil -encryption; the older kind has its header at the end.
-  { format: "encrypted dmg", at: 0, bytes: "encrcdsa" },
-];
+/** What to do with an image that macOS has encrypted. */
+export const DECRYPT = "Decrypt it on a Mac: hdiutil convert FILE -format UDZO -o NEW.dmg, which asks for its password";
 
-/** The format, not supported here, that an image with this first sector has; undefined when none is known. */
-export function foreignFormat(head: Uint8Array): string | undefined {
-  const is = ({ at, bytes }: { at: number; bytes: string }) => {
-    for (let i = 0; i < bytes.length; i++) if (head[at + i] !== bytes.charCodeAt(i)) return false;
-    return true;
-  };
-  return FOREIGN.find(is)?.format;
+/** The format, not supported here, that an image with this first and this last sector has; undefined when none is known. */
+export function foreignFormat(head: Uint8Array, tail: Uint8Array): { name: string; hint: string } | undefined {
+  const says = (bytes: Uint8Array, text: string) => textAt(bytes, 0, text.length) === text;
+  // hdiutil -encryption: the header of its first kind is at the end, with these words last.
+  if (says(head, "encrcdsa") || says(tail.subarray(-8), "cdsaencr")) return { name: "encrypted dmg", hint: DECRYPT };
+  return undefined;
 }
 
 /** What whole files are packed with, and the command that unpacks `FILE` beside it. */

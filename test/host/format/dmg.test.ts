@@ -7,8 +7,8 @@ import { openDisk } from "../../../src/host/block/open.ts";
 import { unpackAdc } from "../../../src/host/format/dmg/adc.ts";
 import { bunzip } from "../../../src/host/format/dmg/bunzip.ts";
 import { dmg } from "../../../src/host/format/dmg/index.ts";
-import { parsePlist } from "../../../src/host/format/dmg/plist.ts";
 import { unzlib } from "../../../src/host/format/inflate.ts";
+import { parsePlist } from "../../../src/host/format/plist.ts";
 import { KeptStore } from "../../support/disks.ts";
 import { type DmgPart, dmgImage, dmgParts, mixed } from "../../support/read-only.ts";
 

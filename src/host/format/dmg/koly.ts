@@ -4,7 +4,7 @@
 import type { Flow } from "../../../core/flow.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, textAt, unsupported } from "../io.ts";
-import { type Plist, parsePlist } from "./plist.ts";
+import { type Plist, parsePlist } from "../plist.ts";
 
 const KOLY_BYTES = 512;
 const TRAILER = "koly trailer";

@@ -1,5 +1,5 @@
 // Apple's property lists in XML, as far as disk images have them (PropertyList-1.0.dtd).
-import { type Element, parseXml } from "../xml.ts";
+import { type Element, parseXml } from "./xml.ts";
 
 export type Plist = string | number | boolean | Uint8Array | Plist[] | Map<string, Plist>;
 

@@ -101,7 +101,7 @@ const cli = "dist/src/cli";
 rmSync(cli, { recursive: true }); // tsc's, module by module
 await build({
   ...bundle,
-  entryPoints: ["src/cli/main.ts"],
+  entryPoints: ["src/cli/main.ts", "src/cli/copy-worker.ts"],
   outdir: cli,
   splitting: true,
   chunkNames: "[name]-[hash]",

@@ -13,6 +13,8 @@ export interface CopyOptions extends TaskOptions {
   from?: number;
   to?: number;
   length?: number;
+  /** Bytes [start, end) of these to copy, for several threads that share them: multiples of the sectors. Default: all. */
+  parts?: Iterable<readonly [start: number, end: number]>;
   /** The target reads as zeros: zeros need not be written. */
   fresh?: boolean;
   /** Runs of zeros this long, in bytes (a multiple of 512), are not written as data. 0: everything is. Default 4096. */
@@ -43,6 +45,7 @@ const WINDOW = 2 ** 30;
  */
 export async function copyDisk(source: Disk, target: Disk, options: CopyOptions = {}): Promise<CopyReport> {
   const { from = 0, to = 0, length = source.size - from, fresh = false, sparse = 4096, depth } = options;
+  const { parts = [[0, length]] } = options;
   if (to + length > target.size) {
     const context = { offset: to, length };
     throw new ParavaneError("OUT_OF_RANGE", `${length} bytes do not fit a disk of ${target.size}`, context);
@@ -55,7 +58,7 @@ export async function copyDisk(source: Disk, target: Disk, options: CopyOptions 
   const buffers = new ScanBuffers(LANES, CHUNK);
   const lanes = new Lanes(LANES);
   const requests = Array.from({ length: LANES }, () => new Requests(buffers.memory));
-  const report: CopyReport = { length, read: 0, written: 0 };
+  const report: CopyReport = { length: 0, read: 0, written: 0 };
   const pace = new Pace(options, length);
   const throttle = new Throttle(options.rate);
 
@@ -113,11 +116,12 @@ export async function copyDisk(source: Disk, target: Disk, options: CopyOptions 
     }
   };
 
-  try {
-    for (let at = 0; at < length; ) {
+  /** Bytes [at, partEnd) of what is to be copied; the last of it may still be under way when this returns. */
+  const copyPart = async (at: number, partEnd: number) => {
+    while (at < partEnd) {
       const wait = pace.step(at);
       if (wait) await wait;
-      const places = source.places(from + at, Math.min(WINDOW, length - at));
+      const places = source.places(from + at, Math.min(WINDOW, partEnd - at));
       const runs = joined(places instanceof Promise ? await places : places, sparse === 0, depth);
       let begin = at;
       let next = at;
@@ -126,23 +130,30 @@ export async function copyDisk(source: Disk, target: Disk, options: CopyOptions 
         next += run.length;
         // A sector of the larger kind that began as part of another run.
         if (begin < start && run.what !== "stored") {
-          const end = Math.min(begin + unit, length);
+          const end = Math.min(begin + unit, partEnd);
           await move(begin, end);
           begin = end;
         }
         // Where the target's sectors are larger, a run begins and ends with whole ones.
-        const end = next >= length ? length : (run.what === "stored" ? Math.ceil : Math.floor)(next / unit) * unit;
+        const end = next >= partEnd ? partEnd : (run.what === "stored" ? Math.ceil : Math.floor)(next / unit) * unit;
         if (end <= begin) continue;
-        if (run.what === "stored") await move(begin, Math.min(end, length));
+        if (run.what === "stored") await move(begin, Math.min(end, partEnd));
         else if (run.what === "zeros" && !fresh) await clear(begin, end);
         begin = end;
       }
       // The end of a hole that was not whole sectors of the target is copied with what follows.
       if (begin <= at) {
-        await move(at, Math.min(at + unit, length));
+        await move(at, Math.min(at + unit, partEnd));
         begin = at + unit;
       }
       at = begin;
+    }
+  };
+
+  try {
+    for (const [start, end] of parts) {
+      report.length += end - start;
+      await copyPart(start, end);
     }
   } finally {
     // Nothing of it may go on behind the caller's back, whatever happened.

@@ -1,7 +1,7 @@
 import { Engine } from "../../../host/block/engine.ts";
 import type { Disk } from "../../../host/block/open.ts";
 import type { Place } from "../../../host/block/places.ts";
-import { copyDisk } from "../../../host/image/copy.ts";
+import { type CopyOptions, copyDisk } from "../../../host/image/copy.ts";
 import { mapDisk } from "../../../host/image/map.ts";
 import { packDisk, packingOf } from "../../../host/image/pack.ts";
 import type { TaskOptions } from "../../../host/image/task.ts";
@@ -22,6 +22,8 @@ export interface CopyAllOptions extends TaskOptions {
   compress: boolean;
   /** Bytes moved a second, at most. */
   rate?: number;
+  /** Of a single source, the parts to copy. */
+  parts?: CopyOptions["parts"];
 }
 
 /** How deep in the disk's chain the image in `path` is: 1 for its parent; `undefined` when it is not there. */
@@ -36,7 +38,7 @@ export function depthOf(disk: Disk, path: string): number | undefined {
 
 /** Writes the sources one after the other. */
 export async function copyAll(sources: readonly Source[], target: Disk, options: CopyAllOptions): Promise<void> {
-  const { fresh, sparse, compress, signal, onProgress, rate } = options;
+  const { fresh, sparse, compress, signal, onProgress, rate, parts } = options;
   const skipIn = (base: number | undefined, { depth, kind }: Place) =>
     base !== undefined && (depth >= base || kind === "hole");
   if (compress || engineOf(target).image.packing?.only) {
@@ -60,9 +62,10 @@ export async function copyAll(sources: readonly Source[], target: Disk, options:
       ...(signal && { signal }),
       ...(onProgress && { onProgress: (done: number) => onProgress(begin + from + done, total) }),
     });
-    if (base === undefined)
-      await copyDisk(disk, target, { ...task(0), to, fresh, sparse, ...(rate !== undefined && { rate }) });
-    else {
+    if (base === undefined) {
+      const limits = { ...(rate !== undefined && { rate }), ...(parts && { parts }) };
+      await copyDisk(disk, target, { ...task(0), to, fresh, sparse, ...limits });
+    } else {
       for await (const run of mapDisk(disk, signal ? { signal } : {})) {
         if (skipIn(base, run)) continue;
         const { start, length } = run;

@@ -12,6 +12,7 @@ import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, type Given, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
 import { checkParentFormat, type GivenParent, givenParent, newParent, openParent, parentPath } from "./parent.ts";
 import { Secrets } from "./secrets.ts";
+import { isWorthSharing, type ShareOrder, seenAs, shareCopy } from "./share.ts";
 import { SNAPSHOT, snapshotOption } from "./snapshots.ts";
 import { isDevice, makeTarget } from "./target.ts";
 
@@ -39,7 +40,11 @@ export const convert: ImgVerb = {
     { long: "skip-broken-bitmaps", help: "with --bitmaps: leaves out those that were not stored, instead of failing" },
     { short: "r", value: "RATE", help: "bytes moved a second, at most" },
     { long: "salvage", help: "what cannot be read becomes zeros, and is reported" },
-    { short: "m", value: "N", help: "1 to 16: accepted; as much is under way together as pays" },
+    {
+      short: "m",
+      value: "N",
+      help: "1: on one processor; 2 to 16 are accepted, as much is under way together as pays",
+    },
     { short: "W", help: "accepted" },
     PROGRESS,
     QUIET,
@@ -69,16 +74,13 @@ export const convert: ImgVerb = {
     return interruptible(ui, left, async (signal) => {
       const sources: Source[] = [];
       const opened: Disk[] = [];
+      const shared = sharedBy(given, asked, format);
       let parentDisk: Disk | undefined;
       try {
         const f = lastOf(given, "f");
         for (const file of files) {
-          const options = {
-            ...openingOf(given),
-            ...(await snapshotOption(given, file, f)),
-            async: true,
-          };
-          const source = await openNamed(file, options);
+          const snapshot = await snapshotOption(given, file, f);
+          const source = await openNamed(file, { ...openingOf(given), ...snapshot, async: !shared });
           opened.push(source);
           const base = parent && depthOf(source, parentPath(to, parent.name));
           const onLoss = (offset: number, _: number, { message }: Error) => {
@@ -90,16 +92,20 @@ export const convert: ImgVerb = {
         if (asked.bitmaps) checkBitmaps(opened[0], asked.skipBroken);
         const size = sources.reduce((sum, { disk }) => sum + disk.size, 0);
         const onProgress = progressOf(given, ui, "convert");
-        const fill = async (target: Disk, reads: boolean) => {
+        const fill = async (target: Disk, reads: boolean, file: string) => {
           if (target.size < size) throw new UsageError("output file is smaller than input file");
-          await copyAll(sources, target, {
+          const options = {
             fresh: reads,
             sparse: asked.sparse,
             compress: given.flags.has("c"),
             signal,
             ...(onProgress && { onProgress }),
             ...(asked.rate !== undefined && { rate: asked.rate }),
-          });
+          };
+          if (shared) {
+            const order = { ...shared, target: file, size, fresh: reads, sparse: asked.sparse };
+            await shareCopy(order, (parts) => copyAll(sources, target, { ...options, parts }));
+          } else await copyAll(sources, target, options);
           if (!asked.bitmaps) return;
           for (const name of await copyBitmaps(opened[0], target, asked.skipBroken)) {
             ui.note(`warning: Skipping inconsistent bitmap '${name}'`);
@@ -111,7 +117,7 @@ export const convert: ImgVerb = {
             // What it holds of its own would show where nothing is copied.
             if (parent && !(await isEmptyOver(target, parentPath(to, parent.name))))
               for (const source of sources) delete source.base;
-            await fill(target, fresh);
+            await fill(target, fresh, to);
             return 0;
           });
         }
@@ -125,9 +131,11 @@ export const convert: ImgVerb = {
           // The disk that is filled closes it.
           openParent: parent && (() => openParent(to, parent)),
           durable: asked.durable,
+          direct: shared !== undefined,
           signal,
         };
-        await makeTarget(made, (target) => fill(target, !parent && !isDevice(to) && !formatNamed(format).noise));
+        const zeros = !parent && !isDevice(to) && !formatNamed(format).noise;
+        await makeTarget(made, (target, file) => fill(target, zeros, file));
         return 0;
       } finally {
         await parentDisk?.close();
@@ -150,6 +158,20 @@ interface Asked {
   bitmaps: boolean;
   skipBroken: boolean;
   rate: number | undefined;
+}
+
+/** For threads that help, which they do with one large source that goes into a raw file as it is: what they are to read. */
+function sharedBy(
+  given: Given,
+  { files, to }: Asked,
+  format: string,
+): Pick<ShareOrder, "given" | "file" | "seen"> | undefined {
+  const { flags, values } = given;
+  const plain =
+    !["n", "c", "salvage"].some((flag) => flags.has(flag)) && !["B", "r", "l"].some((name) => values.has(name));
+  const [file] = files;
+  if (format !== "raw" || !plain || files.length > 1 || isDevice(to) || lastOf(given, "m") === "1") return undefined;
+  return isWorthSharing(given, file) ? { given, file, seen: seenAs(file) } : undefined;
 }
 
 /** Before any of it is written. */

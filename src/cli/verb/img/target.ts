@@ -22,15 +22,18 @@ export interface Target {
   openParent?: (() => Promise<Block>) | undefined;
   /** Flushes reach the disk. */
   durable?: boolean;
+  /** Its file is written on this thread. */
+  direct?: boolean;
   signal?: AbortSignal | undefined;
 }
 
 /**
  * Makes an image and fills it. It stands under another name until it is whole, so that there is never half of one; what
  * was there before is replaced. A block device is written in place.
+ * @param fill gets the disk, and the name that its file has meanwhile
  */
-export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<void>): Promise<void> {
-  const { format, size, parent, openParent, durable = false, signal } = target;
+export async function makeTarget(target: Target, fill?: (disk: Disk, file: string) => Promise<void>): Promise<void> {
+  const { format, size, parent, openParent, durable = false, direct = false, signal } = target;
   // What a link points to is replaced, not the link.
   const real = realOf(target.path);
   if (statSync(real, { throwIfNoEntry: false })?.isBlockDevice() && format === "raw")
@@ -52,7 +55,7 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
   };
   const openFile = (name: string, readOnly: boolean) =>
     new FileStore((data ?? others.get(name)!).partial, { readOnly, async: data === undefined, durable });
-  const file = new FileStore(image.partial, { create: true, async: true, durable });
+  const file = new FileStore(image.partial, { create: true, async: !direct, durable });
   // Whoever asks for flushes gets them; else nobody looks at the file before it is whole.
   const store = durable ? file : new DraftStore(file);
   try {
@@ -76,7 +79,7 @@ export async function makeTarget(target: Target, fill?: (disk: Disk) => Promise<
         ...(backing ? { backing } : parent && { alone: true }),
       });
       try {
-        await fill(disk);
+        await fill(disk, image.partial);
       } finally {
         await disk.close();
       }
@@ -96,7 +99,11 @@ function sized(path: string, size: number): void {
   if (statSync(path).size < size) truncateSync(path, size);
 }
 
-async function inPlace(path: string, { size }: Target, fill?: (disk: Disk) => Promise<void>): Promise<void> {
+async function inPlace(
+  path: string,
+  { size }: Target,
+  fill?: (disk: Disk, file: string) => Promise<void>,
+): Promise<void> {
   const store = new FileStore(path, { async: true });
   if (size > store.size) {
     store.close();
@@ -104,7 +111,7 @@ async function inPlace(path: string, { size }: Target, fill?: (disk: Disk) => Pr
   }
   const disk = await openDisk(store, { format: "raw" });
   try {
-    await fill?.(disk);
+    await fill?.(disk, path);
   } finally {
     await disk.close();
   }

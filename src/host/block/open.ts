@@ -6,7 +6,7 @@ import type { CreateOptions, Format, Image, NewFiles, OpenOptions, ParentReferen
 import type { Passphrase, Unlocking } from "../../core/secret.ts";
 import type { Store } from "../../core/store.ts";
 import { FORMATS } from "../format/index.ts";
-import { recognised } from "../format/probe.ts";
+import { orPacked, recognised } from "../format/probe.ts";
 import { raw } from "../format/raw.ts";
 import { Absent } from "./absent.ts";
 import { readBytes } from "./bytes.ts";
@@ -150,7 +150,12 @@ function* open(chain: Chain, name: string | undefined, options: ChainOptions): F
   }
   const onWarning = options.onWarning ?? (() => {});
   const openFile = options.openFile ?? ((file: string, readOnly: boolean) => run(chain.data(file, readOnly)));
-  const image = yield* format.open(store, { ...rest, openFile });
+  let image: Image;
+  try {
+    image = yield* format.open(store, { ...rest, openFile });
+  } catch (thrown) {
+    throw name === undefined ? thrown : yield* orPacked(store, thrown);
+  }
   let backing = given;
   let opened = false;
   try {

@@ -1,5 +1,5 @@
 // Which format an image is in, by its content.
-import { ParavaneError } from "../../core/error.ts";
+import { asParavaneError, ParavaneError } from "../../core/error.ts";
 import { type Flow, wait } from "../../core/flow.ts";
 import type { Format, OpenOptions } from "../../core/format.ts";
 import { SegmentList } from "../../core/segments.ts";
@@ -21,16 +21,28 @@ export function* probe(store: Store, formats: readonly Format[]): Flow<Format> {
   yield* wait(store.readv(store.size - length, tail, SegmentList.of(0, length)));
   const best = surest(head, tail, formats);
   if (best !== raw) return best;
-  const packed = packedWith(head);
-  if (packed) {
-    const hint = `Unpack it first: ${packed.command.replace("FILE", store.name)}; or, if it is a raw disk, say so: format "raw"`;
-    throw new ParavaneError("UNSUPPORTED", `it is packed with ${packed.name}`, { file: store.name }, { hint });
-  }
+  const packed = packedRefusal(store, head);
+  if (packed) throw packed;
   const foreign = foreignFormat(head, tail);
   if (foreign === undefined) return raw;
   const article = /^[aeiou]/.test(foreign.name) ? "an" : "a";
   const hint = `${foreign.hint.replace("FILE", store.name)}; or, if it is a raw disk with such a content, say so: format "raw"`;
   throw new ParavaneError("UNSUPPORTED", `it is ${article} ${foreign.name} image`, { file: store.name }, { hint });
+}
+
+function packedRefusal(store: Store, head: Uint8Array): ParavaneError | undefined {
+  const packed = packedWith(head);
+  if (!packed) return undefined;
+  const hint = `Unpack it first: ${packed.command.replace("FILE", store.name)}; or, if it is a raw disk, say so: format "raw"`;
+  return new ParavaneError("UNSUPPORTED", `it is packed with ${packed.name}`, { file: store.name }, { hint });
+}
+
+/** What to say of a store that is no image of the format that was named: of a packed file, that is what is in it. */
+export function* orPacked(store: Store, thrown: unknown): Flow<unknown> {
+  if (asParavaneError(thrown).code !== "CORRUPT") return thrown;
+  const head = new Uint8Array(Math.min(SECTOR, store.size));
+  yield* wait(store.readv(0, head, SegmentList.of(0, head.length)));
+  return packedRefusal(store, head) ?? thrown;
 }
 
 /**

@@ -250,4 +250,8 @@ test.each([
     message: `it is packed with ${name}`,
     hint: expect.stringContaining(`${command} disk.vhdx.packed`),
   });
+  for (const format of ["vhd", "vhdx", "qcow2", "vdi", "vmdk", "parallels"]) {
+    await expect(openDisk(store, { format })).rejects.toMatchObject({ message: `it is packed with ${name}` });
+  }
+  await (await openDisk(store, { format: "raw" })).close();
 });

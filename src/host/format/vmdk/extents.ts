@@ -8,7 +8,7 @@ import { readCowd } from "./cowd.ts";
 import { type Descriptor, type Extent, parseDescriptor } from "./descriptor.ts";
 import { findGrain, type GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
-import { compressed, latin1, parentOf, readExtent, readHeader, sound } from "./layout.ts";
+import { compressed, latin1, MAX_TABLES, parentOf, readExtent, readHeader, sound } from "./layout.ts";
 import { FlatPart, LookedPart, type Part, SparsePart, ZeroPart } from "./parts.ts";
 import { findSeGrain, readSeSparse } from "./sesparse.ts";
 import { readCompressed } from "./stream.ts";
@@ -38,11 +38,12 @@ export function* openSplit(store: Store, options: OpenOptions): Flow<Split> {
   const files = new JoinedStore(store.name, options.readOnly ?? store.readOnly, extents.length);
   const parts: Part[] = [];
   const sharing = new Map<unknown, Part[]>();
+  const opening: Opening = { store, descriptor, files, parts, sharing, tables: 0 };
   let start = 0;
   let opened = false;
   try {
     for (const extent of extents) {
-      const part = yield* openPart({ store, descriptor, files, parts, sharing }, extent, start, options);
+      const part = yield* openPart(opening, extent, start, options);
       parts.push(part);
       const others = part.store && sharing.get(fileOf(part.store));
       if (others) others.push(part);
@@ -77,6 +78,8 @@ function* readDescriptor(store: Store): Flow<Descriptor> {
 interface Opening extends Omit<Split, "size"> {
   /** Extents by their file. */
   sharing: Map<unknown, Part[]>;
+  /** Grain tables that their directories name, which are held. */
+  tables: number;
 }
 const fileOf = (store: Store): unknown => store.identity ?? store;
 
@@ -117,6 +120,10 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
       return looked({ ...tables, size: where.size });
     }
     const layout = yield* readExtent(opened, { from: start, size: where.size, parent }, options.onWarning);
+    split.tables += layout.directory.tables.length;
+    if (split.tables > MAX_TABLES) {
+      throw unsupported(store, "descriptor", `the extents have more than ${MAX_TABLES} grain tables`);
+    }
     return new SparsePart(where, layout, base, -1 - parts.length, options.onWarning);
   }
   const offset = extent.offset * SECTOR;

@@ -9,7 +9,7 @@ import { misplacedTables } from "./misplaced.ts";
 export const DIRECTORY = "grain directory";
 export const TABLE = "grain table";
 /** Of directories that are held in memory: 16 MiB, 128 TiB of disk. */
-const MAX_TABLES = 2 ** 22;
+export const MAX_TABLES = 2 ** 22;
 const MAX_DESCRIPTOR = 2 ** 20;
 const MAX_GRAIN = 2 ** 24;
 

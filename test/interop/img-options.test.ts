@@ -247,7 +247,20 @@ test("a size past what can be counted is called too large", async () => {
   }
 });
 
-test("the options of a format that is only read", async () => {
-  const { code, stderr } = await ours("create", "-f", "qed", "-o", "cluster_size=64k", path("no.qed"), "1M");
-  expect([code, stderr]).toEqual([1, expect.stringContaining("qed images are only read")]);
+test("a format that is only read is refused before anything is said or made", async () => {
+  rawFile(path("some.raw"), 4096, []);
+  for (const args of [
+    ["create", "-f", "qed", path("no.qed"), "1M"],
+    ["create", "-f", "qed", "-o", "cluster_size=64k", path("no.qed"), "1M"],
+    ["convert", "-f", "raw", "-O", "bochs", path("some.raw"), path("no.bochs")],
+  ]) {
+    const { code, stdout, stderr } = await ours(...args);
+    expect([args, code, stdout, stderr]).toEqual([
+      args,
+      1,
+      "",
+      expect.stringMatching(/^(qed|bochs) images are only read/),
+    ]);
+  }
+  expect((await ours("create", "-f", "none", path("no"), "1M")).stderr).toMatch(/^Unknown file format 'none'/);
 });

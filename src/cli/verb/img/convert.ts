@@ -7,7 +7,7 @@ import { type ImgVerb, interruptible, progressOf } from "./command.ts";
 import { copyAll, depthOf, isEmptyOver, type Source } from "./convert-copy.ts";
 import { encrypted } from "./encrypt.ts";
 import { sameFile } from "./files.ts";
-import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
+import { checkMade, formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, type Given, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
 import { checkParentFormat, type GivenParent, givenParent, newParent, openParent, parentPath } from "./parent.ts";
@@ -196,6 +196,7 @@ function read(given: Given, format: string): Asked {
   if (files.length > 1 && given.values.has("l")) {
     throw new UsageError("No support for concatenating multiple snapshot");
   }
+  if (!given.flags.has("n")) checkMade(format);
   const { size, backingFile, backingFormat, ...options } = formatOptions(format, given.values.get("o") ?? []);
   const existing = given.flags.has("n");
   if (existing && given.values.has("o")) throw new UsageError("-o has no effect when skipping image creation");

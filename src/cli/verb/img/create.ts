@@ -1,9 +1,8 @@
-import { FORMATS } from "../../../host/format/index.ts";
 import { UsageError } from "../../usage.ts";
 import type { ImgVerb } from "./command.ts";
 import { encrypted } from "./encrypt.ts";
 import { formattingLine } from "./formatting.ts";
-import { formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
+import { checkMade, formatOptions, optionHelp, ourFormat } from "./names.ts";
 import { lastOf, QUIET, sizeOf } from "./options.ts";
 import { checkParentFormat, type GivenParent, givenParent, newParent, openParent } from "./parent.ts";
 import { Secrets } from "./secrets.ts";
@@ -42,10 +41,7 @@ export const create: ImgVerb = {
     }
     if (file === undefined || more.length > 0)
       throw new UsageError("give a file and a size; see: paravane img create --help");
-    if (!FORMATS.some((known) => known.name === format)) {
-      const names = FORMATS.map((known) => qemuFormat(known.name)).join(", ");
-      throw new UsageError(`${file}: Unknown file format '${name}'; known: ${names}`);
-    }
+    checkMade(format);
     const { size: optionSize, backingFile, backingFormat, ...options } = formatOptions(format, lists);
     const backing = lastOf(given, "b") ?? (backingFile as string | undefined);
     const parent: GivenParent | undefined =

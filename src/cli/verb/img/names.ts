@@ -1,3 +1,4 @@
+import { FORMATS } from "../../../host/format/index.ts";
 import { UsageError } from "../../usage.ts";
 import { LUKS_OPTIONS } from "./encrypt.ts";
 import { sizeOf } from "./options.ts";
@@ -124,6 +125,15 @@ export function optionHelp(format: string): string {
   ].join("\n");
 }
 
+/** @throws UsageError for a format that images are not made of */
+export function checkMade(format: string): void {
+  if (Object.hasOwn(OPTIONS, format)) return;
+  const known = Object.keys(OPTIONS).map(qemuFormat).join(", ");
+  if (FORMATS.some(({ name }) => name === format))
+    throw new UsageError(`${qemuFormat(format)} images are only read, not made; made are ${known}`);
+  throw new UsageError(`Unknown file format '${qemuFormat(format)}'; made are ${known}`);
+}
+
 /** What qemu-img calls one of the format's own options. */
 export function qemuOption(format: string, ours: string): string {
   return Object.entries(OPTIONS[format] ?? {}).find(([, [name]]) => name === ours)?.[0] ?? ours;
@@ -138,7 +148,6 @@ export function formatOptions(format: string, lists: readonly string[]): Record<
       if (part === "") continue;
       const [name, ...rest] = part.replaceAll("\0", ",").split("=");
       const found = known[name] ?? FILE_OPTIONS[name];
-      if (Object.keys(known).length === 0) throw new UsageError(`${qemuFormat(format)} images are only read, not made`);
       if (!found) {
         const names = Object.keys(known).join(", ");
         throw new UsageError(`${qemuFormat(format)} images have no option "${name}"; known: ${names}`);

@@ -1,5 +1,7 @@
+import { readFileSync } from "node:fs";
 import { deflateRawSync } from "node:zlib";
 import { expect, test } from "vitest";
+import { unlzfse } from "../../src/host/format/dmg/lzfse.ts";
 import { inflate } from "../../src/host/format/inflate.ts";
 import { unzstd } from "../../src/host/format/zstd.ts";
 import { nativeInflate } from "../../src/node/decompress.ts";
@@ -32,6 +34,19 @@ function mixed(random: Random): Uint8Array {
   return bytes;
 }
 
+/** A coded block of 4,096 bytes with a head, as bytes are, that makes 65,536 of it; and LZVN. */
+const LZFSE = ["license.lzfse", "license-3000.lzvn"].flatMap((name) => {
+  const stream = new Uint8Array(readFileSync(new URL(`../data/${name}`, import.meta.url)));
+  const length = new DataView(stream.buffer, stream.byteOffset).getUint32(4, true);
+  return [4096, 65536].flatMap((size) => {
+    if (size < length) return [];
+    const head = new Uint8Array(8 + size - length);
+    head.set(new TextEncoder().encode("bvx-"));
+    new DataView(head.buffer).setUint32(4, size - length, true);
+    return [new Uint8Array([...head, ...stream])];
+  });
+});
+
 const native = nativeInflate(false) as (bytes: Uint8Array, size: number) => Uint8Array;
 const deflated = (random: Random) => new Uint8Array(deflateRawSync(mixed(random), { level: random.below(10) }));
 
@@ -39,6 +54,7 @@ test.each([
   ["inflate", inflate, deflated],
   ["the host's inflate", native, deflated],
   ["unzstd", unzstd, (random: Random) => random.pick(frames())],
+  ["unlzfse", unlzfse, (random: Random) => random.pick(LZFSE)],
 ] as const)("%s of damaged data: the right length, or a RangeError", (_name, decompress, make) => {
   const random = new Random(77);
   let fine = 0;

@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
 import { run } from "../../../src/core/flow.ts";
@@ -7,6 +8,7 @@ import { openDisk } from "../../../src/host/block/open.ts";
 import { unpackAdc } from "../../../src/host/format/dmg/adc.ts";
 import { bunzip } from "../../../src/host/format/dmg/bunzip.ts";
 import { dmg } from "../../../src/host/format/dmg/index.ts";
+import { unlzfse } from "../../../src/host/format/dmg/lzfse.ts";
 import { unzlib } from "../../../src/host/format/inflate.ts";
 import { parsePlist } from "../../../src/host/format/plist.ts";
 import { KeptStore } from "../../support/disks.ts";
@@ -116,9 +118,51 @@ describe("ADC", () => {
   });
 });
 
+describe("LZFSE", () => {
+  // Made of this repository's LICENSE, whole and its first 3,000 bytes, by Apple's lzfse -encode.
+  const data = (name: string) => new Uint8Array(readFileSync(new URL(`../../data/${name}`, import.meta.url)));
+  const license = new Uint8Array(readFileSync(new URL("../../../LICENSE", import.meta.url)));
+  const [whole, start] = [data("license.lzfse"), data("license-3000.lzvn")];
+  const block = (stream: Uint8Array) => stream.subarray(0, -4);
+  const raw = (bytes: Uint8Array) => [...text("bvx-"), bytes.length, 0, 0, 0, ...bytes];
+  const join = (...parts: ArrayLike<number>[]) => Uint8Array.from(parts.flatMap((part) => [...Array.from(part)]));
+
+  test("what Apple's encoder makes: coded blocks, LZVN, and bytes as they are", () => {
+    expect([text("bvx2"), text("bvxn")]).toEqual([whole.slice(0, 4), start.slice(0, 4)]);
+    expect(Buffer.compare(unlzfse(whole, license.length), license)).toBe(0);
+    expect(Buffer.compare(unlzfse(start, 3000), license.subarray(0, 3000))).toBe(0);
+    const all = join(block(start), raw(text("between")), block(whole), text("bvx$"));
+    const made = join(license.subarray(0, 3000), text("between"), license);
+    expect(Buffer.compare(unlzfse(all, made.length), made)).toBe(0);
+  });
+
+  test("in an image", async () => {
+    const size = 11_264;
+    const content = license.subarray(0, size);
+    expect(content.length).toBe(size);
+    const packed = join(
+      block(start),
+      text("bvx-"),
+      new Uint8Array(Uint32Array.of(size - 3000).buffer),
+      content.subarray(3000),
+    );
+    const disk = await open(dmgImage([{ method: 0x80000007, size, packed: join(packed, text("bvx$")) }]));
+    expect(Buffer.compare(await readBytes(disk, 0, size), content)).toBe(0);
+    expect(disk.describe()).toMatchObject({ compression: ["LZFSE"] });
+  });
+
+  test.each([
+    ["another length", whole, license.length + 1, /unpacks to \d+ bytes, not/],
+    ["a shorter one", whole, 3000, /more than 3000 bytes/],
+    ["no block that is known", text("bvx9\0\0\0\0"), 8, /no block that is known/],
+    ["a cut", whole.subarray(0, 900), license.length, /passes the end/],
+  ] as const)("%s is refused", (_, packed, size, message) => {
+    expect(() => unlzfse(packed, size)).toThrow(message);
+  });
+});
+
 describe("what an image must not be", () => {
   test.each([
-    ["LZFSE", [{ method: 0x80000007, size: 512, packed: text("x") }], /UNSUPPORTED: .*LZFSE/],
     ["LZMA", [{ method: 0x80000008, size: 512, packed: text("x") }], /UNSUPPORTED: .*LZMA/],
     ["a method that is not known", [{ method: 9, size: 512, packed: text("x") }], /UNSUPPORTED: .*method 0x9/],
     [

@@ -17,10 +17,11 @@ export const Method = {
   Adc: 0x80000004,
   Zlib: 0x80000005,
   Bzip2: 0x80000006,
+  Lzfse: 0x80000007,
 } as const;
 const Comment = 0x7ffffffe;
 const End = 0xffffffff;
-const REFUSED: Record<number, string> = { 2147483655: "LZFSE", 2147483656: "LZMA" };
+const REFUSED: Record<number, string> = { 2147483656: "LZMA" };
 
 /** Bytes of the disk that are kept together. */
 export interface Chunk {

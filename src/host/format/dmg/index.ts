@@ -12,6 +12,7 @@ import { bunzip } from "./bunzip.ts";
 import { type Chunk, chunksOf, Method } from "./chunks.ts";
 import { crc32 } from "./crc32.ts";
 import { isKoly, type Koly, readKoly, readTables } from "./koly.ts";
+import { unlzfse } from "./lzfse.ts";
 
 const RUN = 2 ** 20;
 
@@ -19,6 +20,7 @@ const METHODS: Record<number, { name: string; unpack: (packed: Uint8Array, size:
   [Method.Adc]: { name: "ADC", unpack: unpackAdc },
   [Method.Zlib]: { name: "zlib", unpack: unzlib },
   [Method.Bzip2]: { name: "bzip2", unpack: bunzip },
+  [Method.Lzfse]: { name: "LZFSE", unpack: unlzfse },
 };
 
 class DmgImage extends LookupImage {
@@ -82,7 +84,7 @@ function* openDmg(store: Store): Flow<DmgImage> {
   return new DmgImage(store, koly, chunksOf(store, koly, yield* readTables(store, koly)));
 }
 
-/** Apple's disk images (UDIF): UDRO, UDCO, UDZO, UDBZ; read only. */
+/** Apple's disk images (UDIF): UDRO, UDCO, UDZO, UDBZ, ULFO; read only. */
 export const dmg: Format = {
   name: "dmg",
   extensions: ["dmg"],

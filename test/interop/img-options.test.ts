@@ -264,3 +264,17 @@ test("a format that is only read is refused before anything is said or made", as
   }
   expect((await ours("create", "-f", "none", path("no"), "1M")).stderr).toMatch(/^Unknown file format 'none'/);
 });
+
+peer("compare of an image that opens and cannot be read ends with 4, as QEMU's", async () => {
+  rawFile(path("good.raw"), 65536, [[0, 65536]]);
+  await done("convert", "-c", "-f", "raw", "-O", "qcow2", path("good.raw"), path("torn.qcow2"));
+  const bytes = readFileSync(path("torn.qcow2"));
+  const l2 = Number(bytes.readBigUInt64BE(Number(bytes.readBigUInt64BE(40))) & 0xfffffffffe00n);
+  // The only cluster is compressed.
+  const cluster = Number(bytes.readBigUInt64BE(l2) & 0xffffffffffn);
+  writeFileSync(path("torn.qcow2"), bytes.fill(0xff, cluster, cluster + 64));
+  for (const run of [ours, theirs]) {
+    expect((await run("compare", "-f", "raw", "-F", "qcow2", path("good.raw"), path("torn.qcow2"))).code).toBe(4);
+    expect((await run("compare", path("good.raw"), path("nothing.there"))).code).toBe(2);
+  }
+});

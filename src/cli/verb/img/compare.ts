@@ -1,8 +1,12 @@
-import { compareDisks } from "../../../host/image/compare.ts";
+import { asParavaneError } from "../../../core/error.ts";
+import { type CompareReport, compareDisks } from "../../../host/image/compare.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible, progressOf } from "./command.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, cacheOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE } from "./options.ts";
+
+/** The exit code, qemu-img's too. */
+const NOT_READ = 4;
 
 export const compare: ImgVerb = {
   name: "compare",
@@ -10,7 +14,7 @@ export const compare: ImgVerb = {
   usage: "[-f FMT] [-F FMT] [-s] [-p] [-q] FILE1 FILE2",
   description: [
     "Compares what a guest would read. If one disk is larger, what it has more must be zeros. With -s sizes must be equal,",
-    "and the same parts allocated. Exit code 0: the same; 1: different; 2 or more: they could not be compared.",
+    "and the same parts allocated. Exit code 0: the same; 1: different; 2: they could not be opened; 4: nor read.",
   ].join("\n"),
   options: [
     { short: "f", value: "FMT", help: "the first image's format (default: by its content)" },
@@ -40,7 +44,15 @@ export const compare: ImgVerb = {
       withDisk(openNamed(one, openingOf(given)), (first) =>
         withDisk(openNamed(other, openingOf(given, "F")), async (second) => {
           const onProgress = progressOf(given, ui, "compare");
-          const report = await compareDisks(first, second, { strict, signal, ...(onProgress && { onProgress }) });
+          let report: CompareReport;
+          try {
+            report = await compareDisks(first, second, { strict, signal, ...(onProgress && { onProgress }) });
+          } catch (thrown) {
+            const cause = asParavaneError(thrown);
+            if (cause.code === "ABORTED") throw thrown;
+            ui.note(`Error while reading: ${cause.describe()}`);
+            return NOT_READ;
+          }
           const common = Math.min(first.size, second.size);
           const inCommon = !report.identical && report.what !== "size" && report.offset < common;
           if (report.sizesDiffer && !strict && !inCommon) print("Warning: Image size mismatch!");

@@ -108,10 +108,10 @@ function jsonOf(file: string, report: ImageCheck, repaired: ImageRepair | undefi
     "allocated-clusters": report.allocatedClusters,
     "fragmented-clusters": report.fragmentedClusters ?? 0,
     "compressed-clusters": report.compressedClusters,
-    leaks: report.leaks,
-    "leaks-fixed": repaired?.leaksFixed ?? 0,
     corruptions: report.corruptions,
+    leaks: report.leaks,
     "corruptions-fixed": repaired?.corruptionsFixed ?? 0,
+    "leaks-fixed": repaired?.leaksFixed ?? 0,
   };
   return {
     ...Object.fromEntries(Object.entries(numbers).filter(([, value]) => value !== 0)),

@@ -7,7 +7,7 @@ import { createDisk, openDisk } from "../../src/host/block/open.ts";
 import { FORMATS } from "../../src/host/format/index.ts";
 import { KeptStore, LUKS, QCOW2_LUKS, VOLUME_KEY } from "../support/disks.ts";
 import { batchOf, compare, Model, type Step } from "../support/model.ts";
-import { CrashStore, contentOf, FaultStore, LateStore, randomFrom } from "../support/stores.ts";
+import { CrashStore, contentOf, FaultStore, ForkStore, LateStore, randomFrom } from "../support/stores.ts";
 import { createTwo, openTwo } from "../support/two-files.ts";
 
 const MiB = 2 ** 20;
@@ -80,7 +80,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {}, create = 
       await (await create(store, { format, size, ...options })).close();
       fresh = contentOf(store);
     }
-    return new KeptStore(fresh.slice());
+    return new ForkStore(fresh);
   };
 
   test("is known again by its content, and opens with the size it was given", async () => {
@@ -228,7 +228,7 @@ describe.each(CASES)("$name", ({ format, options: own, unlocking = {}, create = 
         await failing.submit(batch);
         on = crash.callsLeft > 0;
 
-        const after = await open(new KeptStore(crash.afterCrash(random)), { format, ...unlocking });
+        const after = await open(crash.afterCrash(random), { format, ...unlocking });
         expect(await compare(after, flushed)).toBeNull();
         for (const [sector, allowed] of possible(batch)) {
           const words = new Uint32Array((await readBytes(after, sector * 512, 512)).slice().buffer);

@@ -114,83 +114,162 @@ export class FaultStore extends StoreFilter {
 
 const SECTOR = 512;
 
+/** Bytes that are copied when one of them is first written. */
+const PAGE = 4096;
+
+/** A store over bytes that stay as they are, so that one of many stores over the same costs what it changes. Outlives its disk. */
+export class ForkStore implements Store {
+  readonly name: string = "fork";
+  readonly readOnly = false;
+  readonly releases = true;
+  readonly #base: Uint8Array;
+  #pages = new Map<number, Uint8Array>();
+  /** Those that no fork shares. */
+  readonly #own = new Set<number>();
+  #size: number;
+  /** Of the base's bytes, those that were not cut off since. */
+  #kept: number;
+
+  constructor(base: Uint8Array) {
+    this.#base = base;
+    this.#size = this.#kept = base.length;
+  }
+
+  /** Another one with the content as it is. */
+  fork(): ForkStore {
+    const made = new ForkStore(this.#base);
+    made.#pages = new Map(this.#pages);
+    this.#own.clear();
+    made.#size = this.#size;
+    made.#kept = this.#kept;
+    return made;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+  readv(position: number, memory: Uint8Array, segments: SegmentList): void {
+    if (position < 0 || position + segments.total > this.#size) throw new ParavaneError("OUT_OF_RANGE", "past the end");
+    for (let i = 0; i < segments.count; i++) {
+      const into = memory.subarray(segments.start(i), segments.start(i) + segments.length(i));
+      const kept = this.#base.subarray(position, Math.min(this.#kept, position + into.length));
+      into.fill(0, kept.length);
+      into.set(kept);
+      for (let page = Math.floor(position / PAGE); page * PAGE < position + into.length; page++) {
+        const bytes = this.#pages.get(page);
+        if (!bytes) continue;
+        const from = Math.max(0, position - page * PAGE);
+        const to = Math.min(PAGE, position + into.length - page * PAGE);
+        into.set(bytes.subarray(from, to), page * PAGE + from - position);
+      }
+      position += into.length;
+    }
+  }
+  writev(position: number, memory: Uint8Array, segments: SegmentList): void {
+    for (let i = 0; i < segments.count; i++) {
+      this.put(position, memory.subarray(segments.start(i), segments.start(i) + segments.length(i)));
+      position += segments.length(i);
+    }
+  }
+  put(position: number, bytes: Uint8Array): void {
+    const end = position + bytes.length;
+    for (let at = position; at < end; ) {
+      const page = Math.floor(at / PAGE);
+      const next = Math.min(end, (page + 1) * PAGE);
+      this.#owned(page).set(bytes.subarray(at - position, next - position), at - page * PAGE);
+      at = next;
+    }
+    if (bytes.length > 0) this.#size = Math.max(this.#size, end);
+  }
+  discard(position: number, length: number): void {
+    if (position < 0 || position + length > this.#size) throw new ParavaneError("OUT_OF_RANGE", "past the end");
+    this.put(position, new Uint8Array(length));
+  }
+  flush(): void {}
+  resize(size: number): void {
+    if (size < this.#size) {
+      for (const page of this.#pages.keys()) if (page * PAGE >= size) this.#pages.delete(page);
+      const last = Math.floor(size / PAGE);
+      if (this.#pages.has(last)) this.#owned(last).fill(0, size - last * PAGE);
+      this.#kept = Math.min(this.#kept, size);
+    }
+    this.#size = size;
+  }
+  close(): void {}
+
+  #owned(page: number): Uint8Array {
+    let bytes = this.#pages.get(page);
+    if (bytes && this.#own.has(page)) return bytes;
+    if (bytes) bytes = bytes.slice();
+    else {
+      bytes = new Uint8Array(PAGE);
+      const from = page * PAGE;
+      if (from < this.#kept) bytes.set(this.#base.subarray(from, Math.min(this.#kept, from + PAGE)));
+    }
+    this.#pages.set(page, bytes);
+    this.#own.add(page);
+    return bytes;
+  }
+}
+
 /**
  * Loses power: keeps what was flushed, and of what was written since any subset of sectors, as a disk with a volatile
  * cache may.
  */
-export class CrashStore implements Store {
-  readonly name = "crash";
-  readonly readOnly = false;
-  readonly releases = true;
-  #content: Uint8Array;
-  #durable: Uint8Array;
+export class CrashStore extends ForkStore {
+  override readonly name = "crash";
+  #durable: ForkStore;
   /** Calls that still succeed; after that the power is off. */
   callsLeft = Number.POSITIVE_INFINITY;
   /** Sectors written since the last flush, in order. */
   #pending: { position: number; bytes: Uint8Array }[] = [];
 
   constructor(content: Uint8Array) {
-    this.#content = content.slice();
-    this.#durable = content.slice();
-  }
-  get size(): number {
-    return this.#content.length;
+    super(content);
+    this.#durable = new ForkStore(content);
   }
   #powered(): void {
     if (--this.callsLeft < 0) throw new ParavaneError("IO", "power is off");
   }
-  readv(position: number, memory: Uint8Array, segments: SegmentList): void {
+  override readv(position: number, memory: Uint8Array, segments: SegmentList): void {
     this.#powered();
-    for (let i = 0; i < segments.count; i++) {
-      memory.set(this.#content.subarray(position, position + segments.length(i)), segments.start(i));
-      position += segments.length(i);
-    }
+    super.readv(position, memory, segments);
   }
-  writev(position: number, memory: Uint8Array, segments: SegmentList): void {
+  override writev(position: number, memory: Uint8Array, segments: SegmentList): void {
     this.#powered();
     const bytes = new Uint8Array(segments.total);
     for (let i = 0, at = 0; i < segments.count; at += segments.length(i), i++) {
       bytes.set(memory.subarray(segments.start(i), segments.start(i) + segments.length(i)), at);
     }
-    this.#content = put(this.#content, position, bytes);
+    this.put(position, bytes);
     for (let at = 0; at < bytes.length; ) {
       const end = Math.min(bytes.length, (Math.floor((position + at) / SECTOR) + 1) * SECTOR - position);
-      this.#pending.push({ position: position + at, bytes: bytes.slice(at, end) });
+      this.#pending.push({ position: position + at, bytes: bytes.subarray(at, end) });
       at = end;
     }
   }
-  discard(position: number, length: number): void {
+  override discard(position: number, length: number): void {
     this.writev(position, new Uint8Array(length), SegmentList.of(0, length));
   }
-  flush(): void {
+  override flush(): void {
     this.#powered();
-    this.#durable = this.#content.slice();
+    this.#durable = this.fork();
     this.#pending = [];
   }
-  resize(size: number): void {
+  override resize(size: number): void {
     this.#powered();
-    if (size < this.size) this.#content = this.#content.slice(0, size);
-    else if (size > this.size) this.#content = put(this.#content, size, new Uint8Array(0));
+    super.resize(size);
   }
-  close(): void {}
 
   /** What may be found after losing power now. */
-  afterCrash(random: () => number): Uint8Array {
-    let bytes: Uint8Array = this.#durable.slice();
+  afterCrash(random: () => number): ForkStore {
+    const left = this.#durable.fork();
     // Half of the time the newest writes are the ones that got through: the order that hurts.
     const oldest = random() < 0.5 ? Math.floor(random() * this.#pending.length) : 0;
     const share = random();
     for (const write of this.#pending.slice(oldest)) {
-      if (oldest > 0 || random() < share) bytes = put(bytes, write.position, write.bytes);
+      if (oldest > 0 || random() < share) left.put(write.position, write.bytes);
     }
-    return bytes;
+    return left;
   }
-}
-
-function put(into: Uint8Array, position: number, bytes: Uint8Array): Uint8Array {
-  const end = position + bytes.length;
-  const grown = end > into.length ? new Uint8Array(end) : into;
-  if (grown !== into) grown.set(into);
-  grown.set(bytes, position);
-  return grown;
 }

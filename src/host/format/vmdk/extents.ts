@@ -8,7 +8,7 @@ import { readCowd } from "./cowd.ts";
 import { type Descriptor, type Extent, parseDescriptor } from "./descriptor.ts";
 import { findGrain, type GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
-import { compressed, latin1, MAX_TABLES, parentOf, readExtent, readHeader, sound } from "./layout.ts";
+import { compressed, descriptorText, MAX_TABLES, parentOf, readExtent, readHeader, sound } from "./layout.ts";
 import { FlatPart, LookedPart, type Part, SparsePart, ZeroPart } from "./parts.ts";
 import { findSeGrain, readSeSparse } from "./sesparse.ts";
 import { readCompressed } from "./stream.ts";
@@ -64,7 +64,7 @@ export function* openSplit(store: Store, options: OpenOptions): Flow<Split> {
 function* readDescriptor(store: Store): Flow<Descriptor> {
   const wrong = (what: string) => corrupt(store, "descriptor", 0, what);
   if (store.size > MAX_DESCRIPTOR) throw wrong(`has ${store.size} bytes, more than ${MAX_DESCRIPTOR}`);
-  const descriptor = sound(store, parseDescriptor(latin1(yield* read(store, 0, store.size)).split("\0", 1)[0]));
+  const descriptor = sound(store, parseDescriptor(descriptorText(yield* read(store, 0, store.size))));
   if (descriptor.extents.length === 0) throw wrong("names no extent");
   const inFiles = descriptor.extents.filter(({ file }) => file !== undefined).length;
   if (inFiles > MAX_FILES) {

@@ -92,7 +92,7 @@ export function* embedded(store: Store, header: Header) {
   if (length === 0 || position + length > store.size) {
     throw corrupt(store, "header", 28, "puts the descriptor outside the file");
   }
-  const text = latin1(yield* read(store, position, length)).split("\0", 1)[0];
+  const text = descriptorText(yield* read(store, position, length));
   if (text === "") throw alone();
   const descriptor = sound(store, parseDescriptor(text), position);
   if (descriptor.extents.length > 1) {
@@ -242,10 +242,12 @@ export function littleEndian(words: Uint32Array): Uint8Array {
   return new Uint8Array(view.buffer);
 }
 
-/** One character a byte. */
-export function latin1(bytes: Uint8Array): string {
+/** One character a byte, up to the first NUL: the room that is left for a descriptor is zeros. */
+export function descriptorText(bytes: Uint8Array): string {
+  const length = bytes.indexOf(0);
+  const own = length < 0 ? bytes : bytes.subarray(0, length);
   let text = "";
-  for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
+  for (let at = 0; at < own.length; at += 4096) text += String.fromCharCode(...own.subarray(at, at + 4096));
   return text;
 }
 

@@ -137,9 +137,20 @@ describe("one grain table of the first copy", () => {
     await mended(store);
   });
 
-  test("is emptied: a check takes the copy for right, when the disk was closed properly", async () => {
+  test("is emptied: the copy is taken for right, when the disk was closed properly", async () => {
     const empty: Damage = (_, bytes) => bytes.fill(0, FIRST.table(1) * 512, FIRST.table(1) * 512 + 2048);
-    await mended(await damaged(empty));
+    const store = await damaged(empty);
+    const warnings: string[] = [];
+    expect(await seen(store, (message) => void warnings.push(message))).toEqual(WHOLE);
+    expect(warnings.join()).toContain("grain table 1 is damaged; its copy is used");
+    await refusesWrites(store);
+    await mended(store);
+    // Where the copy cannot be gone by either, nothing is known to be lost.
+    const both = await damaged((view, bytes) => {
+      empty(view, bytes);
+      bytes.fill(0xa5, SECOND.table(1) * 512, SECOND.table(1) * 512 + 2048);
+    });
+    expect((await seen(both)).slice(3, 6)).toEqual([0, 0, 0]);
     const unclean = await damaged((view, bytes) => {
       empty(view, bytes);
       bytes[72] = 1;

@@ -28,7 +28,7 @@ import {
   zeroEntry,
 } from "./layout.ts";
 import { resizeVmdk } from "./resize.ts";
-import { metadataRanges, type Range, soundTable, survey } from "./scan.ts";
+import { eachTable, isEmpty, metadataRanges, type Range, soundTable, survey } from "./scan.ts";
 
 const REPAIR = "Mend it first: paravane img check -r all";
 
@@ -108,7 +108,9 @@ export class SparseVmdk implements Image {
     const copy = redundant?.tables[number] ?? 0;
     if (copy === 0 || copy === directory.tables[number]) return undefined;
     this.#taken ??= metadataRanges(layout);
-    return soundTable(layout, this.#taken, page, number) ? undefined : this.#useCopy(page, number, copy);
+    // While a disk is written its copies come first; closed, they say the same. So what says nothing was lost.
+    const lost = !layout.header.unclean && isEmpty(page);
+    return soundTable(layout, this.#taken, page, number) && !lost ? undefined : this.#useCopy(page, number, copy);
   }
 
   *#useCopy(page: Uint8Array, index: number, copy: number): Flow {
@@ -117,7 +119,7 @@ export class SparseVmdk implements Image {
     tables[index] = copy;
     const taken = metadataRanges({ ...layout, directory: { ...layout.directory, tables } });
     const bytes = yield* read(layout.store, copy * SECTOR, tableBytes(layout));
-    if (!soundTable(layout, taken, bytes, index)) return;
+    if (isEmpty(bytes) || !soundTable(layout, taken, bytes, index)) return;
     page.set(bytes);
     if (this.#copied.has(index)) return;
     this.#copied.add(index);
@@ -168,6 +170,13 @@ export class SparseVmdk implements Image {
     if (layout.overlap) wrong(0, "overlaps other metadata");
     const usage = yield* survey(layout, wrong);
     this.#end = usage.end;
+    const { directory, redundant, header } = layout;
+    if (!redundant || header.unclean || this.#begun) return;
+    const copies = new Uint32Array(redundant.tables.length);
+    for (const index of usage.empty) copies[index] = redundant.tables[index];
+    yield* eachTable(layout, copies, (copy, index) => {
+      if (!isEmpty(copy)) wrong(directory.tables[index] * SECTOR, `${index} is empty, but its copy is not`);
+    });
   }
 
   /** Grains from `offset` on, as far as none has a place and their entries are in one table. */

@@ -61,6 +61,8 @@ export interface Usage {
   pieces: Uint32Array;
   allocated: number;
   fragmented: number;
+  /** Numbers of the tables that are zeros. */
+  empty: number[];
   /** Behind the last grain and all metadata, where a grain may begin. */
   end: number;
 }
@@ -83,11 +85,16 @@ export function* survey(
     pieces: new Uint32Array(Math.ceil(store.size / grain) + 1),
     allocated: 0,
     fragmented: 0,
+    empty: [],
     end: alignUp(Math.max(layout.start, metadata.at(-1)!.end), grain),
   };
   const { pieces } = usage;
   let before = 0;
   yield* eachTable(layout, tables, (table, index) => {
+    if (isEmpty(table)) {
+      usage.empty.push(index);
+      return;
+    }
     for (let i = 0; i < entries && index * entries + i < total; i++) {
       const sector = table.getUint32(i * 4, true);
       if (sector === 0 || sector === zero) continue;
@@ -114,6 +121,11 @@ export function* survey(
     }
   });
   return usage;
+}
+
+/** Is the table zeros, of whole words? */
+export function isEmpty({ buffer, byteOffset, byteLength }: ArrayBufferView): boolean {
+  return new Int32Array(buffer, byteOffset, byteLength / 4).every((word) => word === 0);
 }
 
 /** May a grain be at that byte? */

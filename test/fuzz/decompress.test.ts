@@ -2,6 +2,8 @@ import { readFileSync } from "node:fs";
 import { deflateRawSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { unlzfse } from "../../src/host/format/dmg/lzfse.ts";
+import { unlzma2 } from "../../src/host/format/dmg/lzma2.ts";
+import { unxz } from "../../src/host/format/dmg/xz.ts";
 import { inflate } from "../../src/host/format/inflate.ts";
 import { unzstd } from "../../src/host/format/zstd.ts";
 import { nativeInflate } from "../../src/node/decompress.ts";
@@ -80,6 +82,41 @@ test.each([
   console.log({ fine, refused });
   expect(fine).toBeGreaterThan(100);
   expect(refused).toBeGreaterThan(100);
+});
+
+test("xz, and the LZMA2 in it, which has no checksum: what it was, or a RangeError", () => {
+  const random = new Random(79);
+  const packed = new Uint8Array(readFileSync(new URL("../data/license.xz", import.meta.url)));
+  const license = new Uint8Array(readFileSync(new URL("../../LICENSE", import.meta.url)));
+  const counts = { right: 0, refused: 0, chunks: 0 };
+  for (let round = 0; round < 1500; round++) {
+    const bytes = packed.slice(0, random.oneIn(10) ? random.below(packed.length) : packed.length);
+    for (let i = random.below(3); i > 0 && bytes.length > 0; i--) {
+      const at = random.below(random.oneIn(2) ? Math.min(40, bytes.length) : bytes.length);
+      bytes[at] = random.oneIn(2) ? random.u32() : bytes[at] ^ (1 << random.below(8));
+    }
+    const refused = (work: () => void) => {
+      try {
+        work();
+        return false;
+      } catch (thrown) {
+        if (!(thrown instanceof RangeError)) throw new Error(`round ${round}`, { cause: thrown });
+        return true;
+      }
+    };
+    const wrong = refused(() => {
+      // The block's checksum stands for what is in it; the index behind it is not looked at.
+      expect(Buffer.compare(unxz(bytes, license.length), license)).toBe(0);
+      counts.right++;
+    });
+    if (wrong) counts.refused++;
+    // Behind the headers of the stream and of its block.
+    if (!refused(() => unlzma2(bytes, 24, new Uint8Array(random.pick([license.length, 2 ** 16, 100])), 0)))
+      counts.chunks++;
+  }
+  expect(counts.right).toBeGreaterThan(300);
+  expect(counts.refused).toBeGreaterThan(300);
+  expect(counts.chunks).toBeGreaterThan(300);
 });
 
 test("the host's inflate and ours answer alike, in the thread pool too", async () => {

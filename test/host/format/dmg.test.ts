@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { deflateSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
@@ -9,9 +10,11 @@ import { unpackAdc } from "../../../src/host/format/dmg/adc.ts";
 import { bunzip } from "../../../src/host/format/dmg/bunzip.ts";
 import { dmg } from "../../../src/host/format/dmg/index.ts";
 import { unlzfse } from "../../../src/host/format/dmg/lzfse.ts";
+import { unxz } from "../../../src/host/format/dmg/xz.ts";
 import { unzlib } from "../../../src/host/format/inflate.ts";
 import { parsePlist } from "../../../src/host/format/plist.ts";
 import { KeptStore } from "../../support/disks.ts";
+import { peerTest } from "../../support/peers.ts";
 import { type DmgPart, dmgImage, dmgParts, mixed } from "../../support/read-only.ts";
 
 const open = (bytes: Uint8Array) => openDisk(new KeptStore(bytes), { readOnly: true });
@@ -161,9 +164,52 @@ describe("LZFSE", () => {
   });
 });
 
+describe("LZMA", () => {
+  const packed = new Uint8Array(readFileSync(new URL("../../data/license.xz", import.meta.url)));
+  const license = new Uint8Array(readFileSync(new URL("../../../LICENSE", import.meta.url)));
+  const at = (place: number) => {
+    const copy = packed.slice();
+    copy[place < 0 ? copy.length + place : place] ^= 1;
+    return copy;
+  };
+
+  test("what xz makes; what is damaged is told by the checksums", () => {
+    expect(Buffer.compare(unxz(packed, license.length), license)).toBe(0);
+    const footer = 12;
+    const index = 16;
+    for (const [damaged, message] of [
+      [at(0), /no xz stream/],
+      [at(7), /checksum of its header/],
+      [at(14), /checksum of a block's header/],
+      [at(-footer - index - 1), /checksum of a block is wrong/],
+      [packed.subarray(0, 900), /cut off/],
+    ] as const) {
+      expect(() => unxz(damaged, license.length)).toThrow(message);
+    }
+    expect(() => unxz(packed, license.length - 1)).toThrow(/more than/);
+    expect(() => unxz(packed, license.length + 1)).toThrow(/unpacks to \d+ bytes, not/);
+  });
+
+  peerTest("xz", "xz-utils", "in an image, by any settings", async () => {
+    const content = mixed(1 << 20);
+    for (const settings of [[], ["-9e"], ["-1", "-C", "crc32"], ["-C", "none"], ["--lzma2=lc=0,lp=2,pb=4,dict=4096"]]) {
+      const parts: DmgPart[] = [];
+      for (let from = 0; from < content.length; from += 262_144) {
+        const input = content.subarray(from, from + 262_144);
+        const bytes = execFileSync("xz", ["-c", ...settings], { input });
+        parts.push({ method: 0x80000008, size: input.length, packed: new Uint8Array(bytes) });
+      }
+      const disk = await open(dmgImage(parts));
+      expect(Buffer.compare(await readBytes(disk, 0, content.length), content)).toBe(0);
+      expect(disk.describe()).toMatchObject({ compression: ["LZMA"] });
+    }
+    const other = execFileSync("xz", ["-c", "--x86", "--lzma2=preset=6"], { input: content });
+    expect(() => unxz(new Uint8Array(other), content.length)).toThrow(/more filters than LZMA2/);
+  });
+});
+
 describe("what an image must not be", () => {
   test.each([
-    ["LZMA", [{ method: 0x80000008, size: 512, packed: text("x") }], /UNSUPPORTED: .*LZMA/],
     ["a method that is not known", [{ method: 9, size: 512, packed: text("x") }], /UNSUPPORTED: .*method 0x9/],
     [
       "more than 64 MiB at once",

@@ -18,10 +18,10 @@ export const Method = {
   Zlib: 0x80000005,
   Bzip2: 0x80000006,
   Lzfse: 0x80000007,
+  Lzma: 0x80000008,
 } as const;
 const Comment = 0x7ffffffe;
 const End = 0xffffffff;
-const REFUSED: Record<number, string> = { 2147483656: "LZMA" };
 
 /** Bytes of the disk that are kept together. */
 export interface Chunk {
@@ -85,12 +85,11 @@ function chunksOfTable(store: Store, koly: Koly, { bytes, position: from }: Tabl
 
 function checkMethod(store: Store, method: number): void {
   if (Object.values(Method).some((known) => known === method)) return;
-  const name = REFUSED[method] ?? `method 0x${method.toString(16)}`;
   const hint = "Convert it on a Mac first: hdiutil convert -format UDZO";
   throw unsupported(
     store,
     "block table",
-    `parts of the disk are compressed with ${name}, which is not read here`,
+    `parts of the disk are compressed with method 0x${method.toString(16)}, which is not known`,
     hint,
   );
 }

@@ -13,6 +13,7 @@ import { type Chunk, chunksOf, Method } from "./chunks.ts";
 import { crc32 } from "./crc32.ts";
 import { isKoly, type Koly, readKoly, readTables } from "./koly.ts";
 import { unlzfse } from "./lzfse.ts";
+import { unxz } from "./xz.ts";
 
 const RUN = 2 ** 20;
 
@@ -21,6 +22,7 @@ const METHODS: Record<number, { name: string; unpack: (packed: Uint8Array, size:
   [Method.Zlib]: { name: "zlib", unpack: unzlib },
   [Method.Bzip2]: { name: "bzip2", unpack: bunzip },
   [Method.Lzfse]: { name: "LZFSE", unpack: unlzfse },
+  [Method.Lzma]: { name: "LZMA", unpack: unxz },
 };
 
 class DmgImage extends LookupImage {
@@ -84,7 +86,7 @@ function* openDmg(store: Store): Flow<DmgImage> {
   return new DmgImage(store, koly, chunksOf(store, koly, yield* readTables(store, koly)));
 }
 
-/** Apple's disk images (UDIF): UDRO, UDCO, UDZO, UDBZ, ULFO; read only. */
+/** Apple's disk images (UDIF): UDRO, UDCO, UDZO, UDBZ, ULFO, ULMO; read only. */
 export const dmg: Format = {
   name: "dmg",
   extensions: ["dmg"],

@@ -32,6 +32,8 @@ interface Block {
 
 /** @returns exactly `size` bytes @throws RangeError when it is damaged */
 export function unlzfse(packed: Uint8Array, size: number): Uint8Array {
+  // Before memory is taken for what it should become.
+  if (textAt(packed, 0, 3) !== "bvx") throw new RangeError("there is no block that is known");
   const out = new Uint8Array(size);
   const view = new DataView(packed.buffer, packed.byteOffset, packed.length);
   const word = (at: number) => {

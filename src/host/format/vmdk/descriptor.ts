@@ -1,6 +1,8 @@
 // The text that describes a disk (VMware Virtual Disk Format 5.0, "The Descriptor File"): inside the only file, or apart.
 // It is kept one character a byte, so that what is not understood is written back as it was.
 
+import { invalid } from "../io.ts";
+
 /** "parentCID" of a disk without a parent (CID_NOPARENT). */
 export const NO_PARENT = "ffffffff";
 
@@ -103,6 +105,21 @@ function decoder(text: string): (name: string) => string {
 
 const encoded = (name: string): string => String.fromCharCode(...new TextEncoder().encode(name));
 
+/** The name in the encoding of the text. @throws ParavaneError INVALID when that cannot say it */
+function encodedFor(text: string, name: string): string {
+  const decoded = decoder(text);
+  const own = encoded(name);
+  if (decoded(own) === name) return own;
+  // A code page of one byte a character, turned round.
+  const bytes = new Map(
+    Array.from({ length: 256 }, (_, byte) => String.fromCharCode(byte)).map((one) => [decoded(one), one]),
+  );
+  const mapped = [...name].map((character) => bytes.get(character) ?? "").join("");
+  if (decoded(mapped) === name) return mapped;
+  const hint = "Give it a name of ASCII letters";
+  throw invalid(`the descriptor's encoding has no way to write the name ${name}`, hint);
+}
+
 /** What of a descriptor changes; the rest stays. */
 export interface DescriptorChange {
   cid?: string;
@@ -116,10 +133,12 @@ export function changedDescriptor(text: string, { cid, parent, sectors }: Descri
   let made = text;
   if (cid !== undefined) made = made.replace(/^(CID\s*=\s*)[0-9a-fA-F]+/im, `$1${cid}`);
   if (parent !== undefined) {
-    made = made.replace(/^parentFileNameHint\s*=.*\n?/gim, "");
-    made = made.replace(/^(parentCID\s*=\s*)[0-9a-fA-F]+/im, `$1${parent?.cid ?? NO_PARENT}`);
-    const hint = parent ? `parentFileNameHint="${encoded(parent.path)}"\n` : "";
-    made = made.replace(/^createType\s*=.*\n?/im, (line) => `${line}${hint}`);
+    made = made.replace(/^parentFileNameHint\s*=[^\n]*\n?/gim, "");
+    const parentCid = parent?.cid ?? NO_PARENT;
+    if (!/^parentCID\s*=/im.test(made)) made = made.replace(/^CID\s*=[^\n]*\n?/im, (line) => `${line}parentCID=\n`);
+    made = made.replace(/^(parentCID\s*=\s*?)[^\s]*/im, `$1${parentCid}`);
+    const hint = parent ? `parentFileNameHint="${encodedFor(text, parent.path)}"\n` : "";
+    made = made.replace(/^createType\s*=[^\n]*\n?/im, (line) => `${line}${hint}`);
   }
   if (sectors !== undefined) {
     const last = [...made.matchAll(/^[ \t]*(?:RW|RDONLY|NOACCESS)[ \t]([ \t]*\d+)/gm)].at(-1);

@@ -23,6 +23,7 @@ describe("a parent is noted", () => {
     ["where nothing is said of encodings", text("-")],
     ["between lines that end as Windows' do", text('encoding="windows-1252"', "\r\n")],
     ["where there was no parentCID", text("-").replace("parentCID=ffffffff\n", "")],
+    ["behind a space", text("-").replace("=ffffffff", " = ffffffff")],
     ["where the parentCID was none", text("-").replace("=ffffffff", "=xyz")],
   ])("%s", (_, before) => {
     const noted = changedDescriptor(before, { parent: PARENT });

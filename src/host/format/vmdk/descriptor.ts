@@ -136,7 +136,7 @@ export function changedDescriptor(text: string, { cid, parent, sectors }: Descri
     made = made.replace(/^parentFileNameHint\s*=[^\n]*\n?/gim, "");
     const parentCid = parent?.cid ?? NO_PARENT;
     if (!/^parentCID\s*=/im.test(made)) made = made.replace(/^CID\s*=[^\n]*\n?/im, (line) => `${line}parentCID=\n`);
-    made = made.replace(/^(parentCID\s*=\s*?)[^\s]*/im, `$1${parentCid}`);
+    made = made.replace(/^(parentCID\s*=[ \t]*)\S*/im, `$1${parentCid}`);
     const hint = parent ? `parentFileNameHint="${encodedFor(text, parent.path)}"\n` : "";
     made = made.replace(/^createType\s*=[^\n]*\n?/im, (line) => `${line}${hint}`);
   }

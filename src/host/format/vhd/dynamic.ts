@@ -8,7 +8,7 @@ import { CoreMapper } from "../../../wasm/map.ts";
 import { Metadata } from "../metadata.ts";
 import { showThrough } from "./bitmap.ts";
 import { compact } from "./compact.ts";
-import { changedFooter, FOOTER_BYTES, SECTOR } from "./footer.ts";
+import { changedFooter, FOOTER_BYTES, makerOf, SECTOR } from "./footer.ts";
 import { UNUSED } from "./header.ts";
 import { fill, read, write } from "./io.ts";
 import { type DynamicLayout, type Layout, readLayout } from "./layout.ts";
@@ -185,7 +185,7 @@ export class DynamicVhd implements Image {
       size: this.size,
       blockSize: header.blockSize,
       tableEntries: header.entries,
-      creator: footer.creator,
+      ...makerOf(footer),
       uuid: footer.uuid,
       geometry: footer.geometry,
       ...(this.parent && { parent: { uuid: this.parent.identities[0] ?? null, paths: this.parent.paths } }),

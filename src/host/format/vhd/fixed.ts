@@ -2,7 +2,7 @@ import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
 import { ExtentKind, type Image } from "../../../core/format.ts";
 import { CoreMapper } from "../../../wasm/map.ts";
-import { SECTOR } from "./footer.ts";
+import { makerOf, SECTOR } from "./footer.ts";
 import { type Layout, readLayout } from "./layout.ts";
 import { resizeFixed } from "./resize.ts";
 
@@ -41,7 +41,8 @@ export class FixedVhd implements Image {
   }
 
   describe(): Record<string, unknown> {
-    const { creator, uuid, geometry } = this.#layout.footer;
-    return { format: "vhd", subformat: "fixed", size: this.size, creator, uuid, geometry };
+    const { footer } = this.#layout;
+    const { uuid, geometry } = footer;
+    return { format: "vhd", subformat: "fixed", size: this.size, ...makerOf(footer), uuid, geometry };
   }
 }

@@ -204,3 +204,14 @@ function text(bytes: Uint8Array, at: number, length: number): string {
 function put(bytes: Uint8Array, at: number, value: string): void {
   for (let i = 0; i < value.length; i++) bytes[at + i] = value.charCodeAt(i);
 }
+
+/** Who made the disk, where, and when. */
+export function makerOf({ creator, creatorVersion, creatorSystem, timestamp }: Footer): Record<string, unknown> {
+  const created = timestamp === 0 ? undefined : new Date((timestamp + EPOCH) * 1000).toISOString();
+  return {
+    creator,
+    creatorVersion: `${creatorVersion >>> 16}.${creatorVersion & 0xffff}`,
+    creatorSystem,
+    ...(created !== undefined && { created }),
+  };
+}

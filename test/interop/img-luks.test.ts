@@ -36,6 +36,27 @@ describe.each(CASES)("the command lines that scripts have for $format", ({ forma
     expect(Buffer.compare(readFileSync(back), expected)).toBe(0);
   });
 
+  peerTest(
+    "qemu-img",
+    "qemu-utils",
+    "convert into one that exists, named by options, from one with another secret",
+    async () => {
+      const [from, to] = [at(`from.${format}`), at(`to.${format}`)];
+      await done("convert", ...secret, "-f", "raw", "-O", format, "-o", how, raw, from);
+      const [theirSecret, target] = [
+        ["--object", `secret,id=t,file=${other}`],
+        `driver=${format},${prefix}key-secret=t,file.filename=${to}`,
+      ];
+      await done("create", ...theirSecret, "-f", format, "-o", how.replace("sec0", "t"), to, "3M");
+      const source = opts.replace(path, from);
+      await done("convert", "-n", "--image-opts", "--target-image-opts", ...secret, ...theirSecret, source, target);
+      const plain = `driver=raw,file.filename=${raw}`;
+      expect(theirs("compare", ...theirSecret, "--image-opts", plain, target)).toMatchObject({ code: 0 });
+      const made = await ours("convert", "--target-image-opts", ...theirSecret, raw, target);
+      expect(made).toMatchObject({ code: 1, stderr: expect.stringContaining("requires use of -n") });
+    },
+  );
+
   peerTest("qemu-img", "qemu-utils", "create says what QEMU's says, and info needs no passphrase", async () => {
     const [one, two] = [at(`one.${format}`), at(`two.${format}`)];
     const said = await done("create", ...secret, "-f", format, "-o", how, one, "4M");

@@ -7,6 +7,7 @@ import { type ImgVerb, interruptible, progressOf } from "./command.ts";
 import { copyAll, depthOf, isEmptyOver, type Source } from "./convert-copy.ts";
 import { encrypted } from "./encrypt.ts";
 import { sameFile } from "./files.ts";
+import { expandTargetOpts, TARGET_IMAGE_OPTS } from "./image-opts.ts";
 import { checkMade, formatOptions, optionHelp, ourFormat, qemuFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, type Given, lastOf, PROGRESS, QUIET, SHARE, SOURCE_CACHE, sizeOf } from "./options.ts";
@@ -31,6 +32,7 @@ export const convert: ImgVerb = {
     { short: "o", value: "OPTIONS", help: "the target format's options, as for create; -o help lists them" },
     { short: "c", help: "compress; on as many processors as there are" },
     { short: "n", help: "write into a target that exists" },
+    TARGET_IMAGE_OPTS,
     { long: "target-is-zero", help: "with -n: the target reads as zeros, so that they need not be written" },
     { short: "B", value: "PARENT", help: "the target's parent; with -n: it has that already" },
     { short: "F", value: "FMT", help: "the parent's format" },
@@ -61,7 +63,8 @@ export const convert: ImgVerb = {
   imageOpts: ["f"],
   images: (count) => count - 1,
 
-  async run(given, ui) {
+  async run(named, ui) {
+    const given = expandTargetOpts(named);
     const format = ourFormat(lastOf(given, "O") ?? "raw");
     if ((given.values.get("o") ?? []).some((list) => list === "help" || list === "?")) {
       ui.out(optionHelp(format));

@@ -114,6 +114,27 @@ export function parseImageOpts(text: string): ImageOpts {
   return { path, format: driver, ...key };
 }
 
+export const TARGET_IMAGE_OPTS: ImgOption = {
+  long: "target-image-opts",
+  help: "with -n: the target is named as with --image-opts",
+};
+
+/** The last argument, which names an image that exists, as its file and format. @throws UsageError */
+export function expandTargetOpts(given: Given): Given {
+  const last = given.rest.at(-1);
+  if (!given.flags.has("target-image-opts") || last === undefined) return given;
+  if (!given.flags.has("n")) throw new UsageError("--target-image-opts requires use of -n flag");
+  if (given.values.has("O")) throw new UsageError("--target-image-opts and -O are mutually exclusive");
+  const { path, format, secret } = parseImageOpts(last);
+  return {
+    ...given,
+    rest: [...given.rest.slice(0, -1), path],
+    values: format === undefined ? given.values : new Map([...given.values, ["O", [format]]]),
+    keySecrets:
+      secret === undefined ? (given.keySecrets ?? new Map()) : new Map([...(given.keySecrets ?? []), [path, secret]]),
+  };
+}
+
 /**
  * Options given with --image-opts, or as "json:" names, as names of files and formats.
  * @param formats the options that give the formats of the images, in order; the last one is for those that follow

@@ -48,6 +48,7 @@ export const convert: ImgVerb = {
       help: "1: on one processor; 2 to 16 are accepted, as much is under way together as pays",
     },
     { short: "W", help: "accepted" },
+    { short: "C", help: "accepted" },
     PROGRESS,
     QUIET,
     { ...CACHE, help: "the target's: unsafe (default) flushes nothing, all others when it is whole" },

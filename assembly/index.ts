@@ -9,6 +9,7 @@ export { mapResolve } from "./map/resolve";
 export { adler32 } from "./packed/adler32";
 export { inflate } from "./packed/inflate";
 export { unzstd } from "./packed/zstd";
+export { zstd } from "./packed/zstd-pack";
 export { xenBackComplete, xenBackConsume } from "./ring/blkif";
 export { xenFrontPoll, xenFrontSubmit } from "./ring/blkif-front";
 export { grantMap, grantUnmap } from "./ring/grant";

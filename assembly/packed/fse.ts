@@ -18,7 +18,7 @@ const LITERALS_EXTRA: u64 = ((<u64>0xcba98764) << 32) | 0x33221111;
 const MATCH_EXTRA: u64 = ((<u64>0xba987544) << 32) | 0x33221111;
 
 /** 3.1.1.3.2.1.1: bits that follow a code. */
-function extraBits(kind: u32, symbol: u32): u32 {
+export function extraBits(kind: u32, symbol: u32): u32 {
   if (kind === OffsetCode) return symbol;
   if (kind === LiteralsLength) {
     if (symbol < 16) return 0;

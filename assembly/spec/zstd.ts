@@ -69,3 +69,35 @@ export const enum ZstdScratch {
   Literals = 17792,
   Size = 148992,
 }
+
+/**
+ * Bytes from the start of the memory that the compressor works in: where eight bytes were seen last, what a block's sequences
+ * and literals are, and the codes that are made for them.
+ */
+export const enum ZstdPack {
+  /** u32 each, 2^13 of them: where in the input, plus 1. */
+  Seen = 0,
+  /** u32 each: literals length, match length, offset value; 32,768 and one of them at most, of a block of 128 KiB. */
+  Sequences = 65536,
+  /** A byte each: the codes of literals length, offset and match length, one list after the other. */
+  Codes = 458768,
+  Literals = 557088,
+  /** u32 each. */
+  Counts = 688192,
+  /** Huffman nodes: u32 counts, u16 parents, u8 depths; leaves in the order of their counts. */
+  Nodes = 689216,
+  Parents = 691264,
+  Depths = 692288,
+  Leaves = 692800,
+  /** u32 each: a symbol's Huffman code, and its length above 16 bits. */
+  HuffmanCodes = 693056,
+  Weights = 694080,
+  /** i16 each: chances of a state code while it is made; then its symbols. */
+  Chances = 694336,
+  Symbols = 694848,
+  /** Of each kind, 1,536 bytes: 512 next states (u16), 64 times how to leave a symbol (u32, i32). */
+  States = 695360,
+  /** u32 each: the last two offsets, and bytes of literals. */
+  Recent = 701504,
+  Size = 701568,
+}

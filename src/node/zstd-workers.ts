@@ -1,58 +1,53 @@
-import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { Worker } from "node:worker_threads";
-import { asParavaneError, ParavaneError } from "../core/error.ts";
 import { compressPool, type PackOrder, type PackWorker } from "../host/image/compress-pool.ts";
+import { coreZstdParts } from "../host/image/core-zstd.ts";
 import type { Compress } from "../host/image/pack.ts";
 
-const PACKAGE = "@bokuweb/zstd-wasm";
-/** Each has a decoder's memory of its own, some 10 MiB with what Node needs for it. */
+/** Each has a memory of its own, some 10 MiB with what Node needs for it. */
 const MOST = 8;
-/** Two thirds of the time that level 3 takes, and 2 % more room on programs; the same on text. */
-const LEVEL = 2;
 
-/** What a worker runs; text, so that it needs no file of its own, wherever this one is bundled. As `serveCompression`. */
+/** What a worker runs; text, so that it needs no file of its own, wherever this one is bundled. `ZstdPacker` with `serveCompression`. */
 const SOURCE = `
 const { parentPort, workerData } = require("node:worker_threads");
-const zstd = require(workerData.module);
-const ready = zstd.init();
-parentPort.on("message", async ({ memory, lengths }) => {
+const { module, input, slack, room } = workerData;
+let most = -1;
+let bytes;
+let core;
+function pack(unit) {
+  if (unit.length > most) {
+    most = unit.length;
+    const pages = Math.ceil((input + most + slack + most + room) / 65536);
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages });
+    bytes = new Uint8Array(memory.buffer);
+    core = new WebAssembly.Instance(module, { env: { memory } }).exports;
+  }
+  const output = input + most + slack;
+  bytes.set(unit, input);
+  return bytes.slice(output, output + core.zstd(input, unit.length, output, 0));
+}
+parentPort.on("message", ({ memory, lengths }) => {
   const answer = { memory, packed: [] };
   try {
-    await ready;
     let at = 0;
-    for (const length of lengths) answer.packed.push(zstd.compress(memory.subarray(at, (at += length)), ${LEVEL}));
+    for (const length of lengths) answer.packed.push(pack(memory.subarray(at, (at += length))));
   } catch (thrown) {
     answer.packed = [];
     answer.error = String((thrown && thrown.message) || thrown);
   }
-  parentPort.postMessage(answer, [memory.buffer]);
+  parentPort.postMessage(answer, [memory.buffer, ...answer.packed.map(({ buffer }) => buffer)]);
 });
 `;
 
-/**
- * Compresses with the package @bokuweb/zstd-wasm, on a worker for each processor. They keep the process alive only while they
- * have something to do. @throws ParavaneError UNSUPPORTED when the package is not installed
- */
+/** Compresses in the core, on a worker for each processor. They keep the process alive only while they have something to do. */
 export function zstdWorkers(): Compress {
-  let module: string;
-  try {
-    module = createRequire(import.meta.url).resolve(PACKAGE);
-  } catch (thrown) {
-    throw new ParavaneError(
-      "UNSUPPORTED",
-      `nothing here compresses with zstd (${asParavaneError(thrown).message.split("\n")[0]})`,
-      {},
-      { cause: thrown, hint: `Use Node 22.15 or later, install ${PACKAGE}, or choose compression_type=zlib` },
-    );
-  }
-  return compressPool(() => nodeWorker(module), Math.min(MOST, availableParallelism()));
+  return compressPool(nodeWorker, Math.min(MOST, availableParallelism()));
 }
 
 /** A worker of Node's, with the names that pages have. */
-function nodeWorker(module: string): PackWorker {
+function nodeWorker(): PackWorker {
   // Without the flags of this process, which may say what language the text is in.
-  const worker = new Worker(SOURCE, { eval: true, workerData: { module }, execArgv: [] });
+  const worker = new Worker(SOURCE, { eval: true, workerData: coreZstdParts(), execArgv: [] });
   let under = 0;
   let over = false;
   worker.unref();

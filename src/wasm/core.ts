@@ -47,6 +47,8 @@ export interface CoreExports {
   inflate(input: number, end: number, output: number, size: number, toEnd: boolean, scratch: number): number;
   /** Zstandard frames → `size` bytes; ZstdFault. See assembly/packed/zstd.ts. */
   unzstd(input: number, end: number, output: number, size: number, scratch: number): number;
+  /** Bytes → a Zstandard frame; its length. See assembly/packed/zstd-pack.ts. */
+  zstd(input: number, size: number, output: number, scratch: number): number;
   /** RFC 1950's checksum; signed. */
   adler32(at: number, length: number): number;
   /** Computes the tables of a cipher context, then its keys (CipherKey). See assembly/spec/cipher.ts. */
@@ -119,10 +121,15 @@ export function coreFor(memory: WebAssembly.Memory): Core {
 let compiled: WebAssembly.Module | undefined;
 let extraImports: WebAssembly.ModuleImports = {};
 
-function instantiate(memory: WebAssembly.Memory): CoreExports {
+/** The core, compiled once; other threads can be given it. */
+export function coreModule(): WebAssembly.Module {
   compiled ??= new WebAssembly.Module(Uint8Array.from(atob(CORE_WASM), (c) => c.charCodeAt(0)));
+  return compiled;
+}
+
+function instantiate(memory: WebAssembly.Memory): CoreExports {
   // The loader wraps every function of `.exports`; the instance's own are faster (3.9 against 2.9 ns a call).
-  return instantiateSync(compiled, { env: { ...extraImports, memory } }).instance.exports as unknown as CoreExports;
+  return instantiateSync(coreModule(), { env: { ...extraImports, memory } }).instance.exports as unknown as CoreExports;
 }
 
 /**

@@ -28,13 +28,3 @@ export async function pack(options, size, workers) {
   for (let at = 0; at < image.length; at += 4096) text += String.fromCharCode(...image.subarray(at, at + 4096));
   return { image: btoa(text), started };
 }
-
-/** Why it cannot be packed with zstd, where the platform has none; or that it was. */
-export async function zstd() {
-  try {
-    await pack({ format: "qcow2", compressionType: "zstd" }, 65536);
-    return "packed";
-  } catch (error) {
-    return error.code;
-  }
-}

@@ -1,22 +1,16 @@
-import { ParavaneError } from "../../core/error.ts";
 import type { Packing } from "../../core/format.ts";
+import { coreZstd } from "./core-zstd.ts";
 import type { Compress } from "./pack.ts";
 
-const FORMATS = { deflate: "deflate-raw", zlib: "deflate", zstd: "zstd" } as const;
+const FORMATS = { deflate: "deflate-raw", zlib: "deflate" } as const;
 
 /**
- * Compresses with the platform's `CompressionStream`, which pages and Node have. Its window is 32 KiB, whatever `packing` says:
- * QEMU reads that in qcow2 too, since it unpacks a cluster at once.
- * @throws ParavaneError UNSUPPORTED when the platform has no such format: few have zstd
+ * Compresses with what pages and Node have alike: their `CompressionStream`, and for zstd the core, on this thread. The
+ * stream's window is 32 KiB, whatever `packing` says: QEMU reads that in qcow2 too, since it unpacks a cluster at once.
  */
-export function webCompressor(packing: Pick<Packing, "codec">): Compress {
-  const format = FORMATS[packing.codec] as CompressionFormat;
-  try {
-    new CompressionStream(format);
-  } catch (cause) {
-    const hint = "Give a compressor of your own (on workers: compressPool), or choose compression_type=zlib";
-    throw new ParavaneError("UNSUPPORTED", `nothing here compresses with ${packing.codec}`, {}, { cause, hint });
-  }
+export function webCompressor({ codec }: Pick<Packing, "codec">): Compress {
+  if (codec === "zstd") return coreZstd();
+  const format = FORMATS[codec];
   return async (bytes) => {
     const { readable, writable } = new CompressionStream(format);
     const writer = writable.getWriter();

@@ -42,7 +42,7 @@ export async function copyAll(sources: readonly Source[], target: Disk, options:
   const skipIn = (base: number | undefined, { depth, kind }: Place) =>
     base !== undefined && (depth >= base || kind === "hole");
   if (compress || engineOf(target).image.packing?.only) {
-    const compress = await compressor(packingOf(target));
+    const compress = compressor(packingOf(target));
     const bases = new Map(sources.map(({ disk, base }) => [disk, base]));
     const disks = sources.map(({ disk }) => disk);
     const skip = (place: Place, source: Disk) => skipIn(bases.get(source), place);

@@ -1,0 +1,375 @@
+import { ZstdPack, ZstdScratch } from "../spec/zstd";
+import { copyWild } from "./copy";
+import { defaultChances, extraBits, LiteralsLength, MatchLength, OffsetCode } from "./fse";
+import { bitsLeft, chancesOf, firstState, makeSame, makeWriter, stateBefore, writeChances } from "./fse-pack";
+import { countBytes, makeCode, writeCode, writeStream } from "./huffman-pack";
+
+// Zstandard frames (RFC 8878) for units of up to a few MiB. Repeats are found by where the same bytes were last, the first
+// that is found is taken: fast, and what image formats are compressed with.
+//
+// Reads up to 32 bytes past the input's end.
+
+const MAGIC: u32 = 0xfd2fb528;
+const MAX_BLOCK: u32 = 131072;
+const SEEN_BITS: u64 = 13;
+/** Bytes that are looked up; a repeat of four of them is one. */
+const LOOK: u64 = 5;
+/** 2^64 over the golden ratio. */
+const GOLDEN: u64 = ((<u64>0x9e3779b9) << 32) | 0x7f4a7c15;
+/** Where so many bytes have had no repeat, every other one is looked up, then every third, and so on. */
+const PATIENCE: u32 = 7;
+/** Sequences that are too few for a code of their own. */
+const FEW: u32 = 48;
+/** The last bytes of a block are not looked up: a word has to fit. */
+const TAIL: usize = 12;
+
+function seenAt(scratch: usize, at: usize): usize {
+  return scratch + ((<usize>(((load<u64>(at) << (64 - 8 * LOOK)) * GOLDEN) >> (64 - SEEN_BITS))) << 2);
+}
+
+/** Bytes that are the same from `a` and from `b` on; `b` is the later, and ends at `end`. */
+function sameBytes(a: usize, b: usize, end: usize): u32 {
+  const start = b;
+  while (b + 8 <= end) {
+    const differ = load<u64>(a) ^ load<u64>(b);
+    if (differ !== 0) return <u32>(b - start) + <u32>(ctz<u64>(differ) >> 3);
+    a += 8;
+    b += 8;
+  }
+  while (b < end && load<u8>(a) === load<u8>(b)) {
+    a++;
+    b++;
+  }
+  return <u32>(b - start);
+}
+
+/**
+ * The sequences of the block [at, end) of what begins at `begin`, and its literals; returns how many sequences. The last two
+ * offsets are at `recent`, and what literals there are after it.
+ */
+function findSequences(scratch: usize, begin: usize, at: usize, end: usize, recent: usize): u32 {
+  const literals = scratch + ZstdPack.Literals;
+  let list = scratch + ZstdPack.Sequences;
+  let put = literals;
+  let anchor = at;
+  let first = load<u32>(recent);
+  let second = load<u32>(recent, 4);
+  const stop = end - begin > TAIL ? end - TAIL : begin;
+  if (at === begin) at++;
+  while (at < stop) {
+    const slot = seenAt(scratch, at);
+    let match: usize = begin + load<u32>(slot) - 1;
+    const known = load<u32>(slot) !== 0;
+    store<u32>(slot, <u32>(at - begin) + 1);
+    let length: u32 = 0;
+    let value: u32 = 1;
+    const next = at + 1;
+    if (<usize>first <= next - begin && load<u32>(next) === load<u32>(next - first)) {
+      at = next;
+      length = 4 + sameBytes(at - first + 4, at + 4, end);
+    } else if (known && load<u32>(match) === load<u32>(at)) {
+      length = 4 + sameBytes(match + 4, at + 4, end);
+      while (at > anchor && match > begin && load<u8>(at - 1) === load<u8>(match - 1)) {
+        at--;
+        match--;
+        length++;
+      }
+      second = first;
+      first = <u32>(at - match);
+      value = first + 3;
+    } else {
+      at += 1 + ((at - anchor) >> PATIENCE);
+      continue;
+    }
+    const before = <u32>(at - anchor);
+    copyWild(put, anchor, before);
+    put += before;
+    store<u32>(list, before);
+    store<u32>(list, length, 4);
+    store<u32>(list, value, 8);
+    list += 12;
+    const from = at;
+    at += length;
+    anchor = at;
+    if (at >= stop) break;
+    store<u32>(seenAt(scratch, from + 2), <u32>(from + 2 - begin) + 1);
+    store<u32>(seenAt(scratch, at - 2), <u32>(at - 2 - begin) + 1);
+    // With no literals between, 1 means the offset before the last.
+    while (at < stop && <usize>second <= at - begin && load<u32>(at) === load<u32>(at - second)) {
+      const again = 4 + sameBytes(at - second + 4, at + 4, end);
+      const last = second;
+      second = first;
+      first = last;
+      store<u32>(seenAt(scratch, at), <u32>(at - begin) + 1);
+      store<u32>(list, 0);
+      store<u32>(list, again, 4);
+      store<u32>(list, 1, 8);
+      list += 12;
+      at += again;
+      anchor = at;
+    }
+  }
+  const rest = <u32>(end - anchor);
+  memory.copy(put, anchor, rest);
+  put += rest;
+  store<u32>(recent, first);
+  store<u32>(recent, second, 4);
+  store<u32>(recent, <u32>(put - literals), 8);
+  return <u32>(list - scratch - ZstdPack.Sequences) / 12;
+}
+
+/** 3.1.1.3.1: writes the literals; returns where they end. */
+function writeLiterals(scratch: usize, size: u32, output: usize): usize {
+  const literals = scratch + ZstdPack.Literals;
+  if (size >= 32) {
+    const most = countBytes(scratch, literals, size);
+    if (most === size) {
+      const at = literalsHeader(output, 1, size);
+      store<u8>(at, load<u8>(literals));
+      return at + 1;
+    }
+    // Where the commonest is hardly more than any, nothing is gained.
+    if (most > (size >> 7) + 4) {
+      makeCode(scratch);
+      const end = packLiterals(scratch, literals, size, output);
+      if (end !== 0) return end;
+    }
+  }
+  const at = literalsHeader(output, 0, size);
+  memory.copy(at, literals, size);
+  return at + size;
+}
+
+/** The header of literals that are as they are (0), or all the same (1); returns where it ends. */
+function literalsHeader(output: usize, type: u32, size: u32): usize {
+  if (size < 32) {
+    store<u8>(output, type | (size << 3));
+    return output + 1;
+  }
+  if (size < 4096) {
+    store<u16>(output, type | 4 | (size << 4));
+    return output + 2;
+  }
+  store<u32>(output, type | 12 | (size << 4));
+  return output + 3;
+}
+
+/** Literals by the code that was made for them; 0 when they get no smaller. */
+function packLiterals(scratch: usize, literals: usize, size: u32, output: usize): usize {
+  const single = size < 256;
+  const header: usize = size < 1024 ? 3 : size < 16384 ? 4 : 5;
+  let at = writeCode(scratch, output + header);
+  if (at === 0) return 0;
+  if (single) at = writeStream(scratch, literals, literals + size, at);
+  else {
+    const sizes = at;
+    const part: usize = (size + 3) >> 2;
+    at += 6;
+    for (let i: usize = 0; i < 4; i++) {
+      const from = at;
+      at = writeStream(scratch, literals + part * i, i === 3 ? literals + size : literals + part * (i + 1), at);
+      if (i === 3) break;
+      if (at - from > 0xffff) return 0;
+      store<u16>(sizes + (i << 1), <u32>(at - from));
+    }
+  }
+  const packed = <u32>(at - output - header);
+  if (packed + (size >> 6) + 2 >= size) return 0;
+  const format: u32 = header === 3 ? (single ? 0 : 1) : header === 4 ? 2 : 3;
+  const bits: u64 = header === 3 ? 10 : header === 4 ? 14 : 18;
+  const word = <u64>(2 | (format << 2) | (size << 4)) | ((<u64>packed) << (bits + 4));
+  for (let i: usize = 0; i < header; i++) store<u8>(output + i, word >> ((<u64>i) << 3));
+  return at;
+}
+
+/** 3.1.1.3.2.1.1: the code of a value; what its extra bits say are the value's lowest, of a match length less 3. */
+function codeOf(kind: u32, value: u32): u32 {
+  const bits: u32 = 31 - clz<u32>(value);
+  if (kind === OffsetCode) return bits;
+  if (kind === LiteralsLength) {
+    if (value < 16) return value;
+    if (value < 24) return 16 + ((value - 16) >> 1);
+    if (value < 32) return 20 + ((value - 24) >> 2);
+    if (value < 48) return 22 + ((value - 32) >> 3);
+    return value < 64 ? 24 : bits + 19;
+  }
+  if (value < 32) return value;
+  if (value < 40) return 32 + ((value - 32) >> 1);
+  if (value < 48) return 36 + ((value - 40) >> 2);
+  if (value < 64) return 38 + ((value - 48) >> 3);
+  if (value < 96) return 40 + ((value - 64) >> 4);
+  return value < 128 ? 42 : bits + 36;
+}
+
+/** A kind's codes of all sequences, a byte each. */
+function codesOf(scratch: usize, kind: u32): usize {
+  return scratch + ZstdPack.Codes + <usize>kind * 32769;
+}
+
+/** Where a kind's value is in a sequence. */
+function fieldOf(kind: u32): usize {
+  return kind === LiteralsLength ? 0 : kind === MatchLength ? 4 : 8;
+}
+
+/**
+ * Makes a kind's code for `count` sequences, and writes its description; returns where that ends, less `output`, above the
+ * mode (2 bits) and the bits of its states (4 bits).
+ */
+function chooseCode(scratch: usize, kind: u32, count: u32, output: usize): u32 {
+  const counts = scratch + ZstdPack.Counts;
+  const codes = codesOf(scratch, kind);
+  const symbols: u32 = kind === LiteralsLength ? 36 : kind === OffsetCode ? 32 : 53;
+  memory.fill(counts, 0, symbols << 2);
+  let sequence = scratch + ZstdPack.Sequences + fieldOf(kind);
+  for (let i: u32 = 0; i < count; i++, sequence += 12) {
+    const code = codeOf(kind, load<u32>(sequence) - (kind === MatchLength ? 3 : 0));
+    store<u8>(codes + i, code);
+    const place = counts + ((<usize>code) << 2);
+    store<u32>(place, load<u32>(place) + 1);
+  }
+  const first: u32 = load<u8>(codes);
+  if (load<u32>(counts + ((<usize>first) << 2)) === count) {
+    makeSame(scratch, kind, first);
+    store<u8>(output, first);
+    return 1 | (1 << 6);
+  }
+  if (count < FEW) {
+    const log: u32 = kind === OffsetCode ? 5 : 6;
+    makeWriter(scratch, kind, defaultChances(scratch + (ZstdPack.Chances - ZstdScratch.Chances), kind), log);
+    return log << 2;
+  }
+  const most: u32 = kind === OffsetCode ? 8 : 9;
+  const log = min<u32>(most, max<u32>(6, 29 - clz<u32>(count)));
+  chancesOf(scratch, symbols, count, log);
+  const end = writeChances(scratch, symbols, log, output);
+  makeWriter(scratch, kind, symbols, log);
+  return 2 | (log << 2) | ((<u32>(end - output)) << 6);
+}
+
+/** 3.1.1.3.2: writes the sequences; returns where they end, 0 when they do not end before `limit`. */
+function writeSequences(scratch: usize, count: u32, output: usize, limit: usize): usize {
+  if (count < 128) store<u8>(output++, count);
+  else if (count < 0x7f00) {
+    store<u8>(output, (count >> 8) + 128);
+    store<u8>(output, count, 1);
+    output += 2;
+  } else {
+    store<u8>(output, 255);
+    store<u16>(output, count - 0x7f00, 1);
+    output += 3;
+  }
+  if (count === 0) return output;
+  const modes = output++;
+  const l = chooseCode(scratch, LiteralsLength, count, output);
+  output += l >> 6;
+  const o = chooseCode(scratch, OffsetCode, count, output);
+  output += o >> 6;
+  const m = chooseCode(scratch, MatchLength, count, output);
+  output += m >> 6;
+  store<u8>(modes, ((l & 3) << 6) | ((o & 3) << 4) | ((m & 3) << 2));
+  const literalCodes = codesOf(scratch, LiteralsLength);
+  const offsetCodes = codesOf(scratch, OffsetCode);
+  const matchCodes = codesOf(scratch, MatchLength);
+  let bits: u64 = 0;
+  let held: u64 = 0;
+  let literal: u32 = 0;
+  let offset: u32 = 0;
+  let match: u32 = 0;
+  let sequence = scratch + ZstdPack.Sequences + <usize>count * 12;
+  // The last one first; each one's states before its extra bits, which are read the other way round.
+  for (let i = <i32>count - 1; i >= 0; i--) {
+    sequence -= 12;
+    const literalCode: u32 = load<u8>(literalCodes + i);
+    const offsetCode: u32 = load<u8>(offsetCodes + i);
+    const matchCode: u32 = load<u8>(matchCodes + i);
+    if (i === <i32>count - 1) {
+      match = firstState(scratch, MatchLength, matchCode);
+      offset = firstState(scratch, OffsetCode, offsetCode);
+      literal = firstState(scratch, LiteralsLength, literalCode);
+    } else {
+      let out = bitsLeft(scratch, OffsetCode, offset, offsetCode);
+      bits |= (<u64>(offset & ((1 << out) - 1))) << held;
+      held += <u64>out;
+      offset = stateBefore(scratch, OffsetCode, offset, offsetCode, out);
+      out = bitsLeft(scratch, MatchLength, match, matchCode);
+      bits |= (<u64>(match & ((1 << out) - 1))) << held;
+      held += <u64>out;
+      match = stateBefore(scratch, MatchLength, match, matchCode, out);
+      out = bitsLeft(scratch, LiteralsLength, literal, literalCode);
+      bits |= (<u64>(literal & ((1 << out) - 1))) << held;
+      held += <u64>out;
+      literal = stateBefore(scratch, LiteralsLength, literal, literalCode, out);
+    }
+    // 7 bits that are held, 26 of states, 16 of a length; then 7, 16 and 31.
+    const literalExtra = extraBits(LiteralsLength, literalCode);
+    bits |= (<u64>(load<u32>(sequence) & ((1 << literalExtra) - 1))) << held;
+    held += <u64>literalExtra;
+    store<u64>(output, bits);
+    output += <usize>(held >> 3);
+    bits >>= held & ~7;
+    held &= 7;
+    const matchExtra = extraBits(MatchLength, matchCode);
+    bits |= (<u64>((load<u32>(sequence, 4) - 3) & ((1 << matchExtra) - 1))) << held;
+    held += <u64>matchExtra;
+    bits |= (<u64>(load<u32>(sequence, 8) & ((1 << offsetCode) - 1))) << held;
+    held += <u64>offsetCode;
+    store<u64>(output, bits);
+    output += <usize>(held >> 3);
+    bits >>= held & ~7;
+    held &= 7;
+    if (output > limit) return 0;
+  }
+  const matchLog = (m >> 2) & 15;
+  const offsetLog = (o >> 2) & 15;
+  const literalLog = (l >> 2) & 15;
+  bits |= (<u64>(match & ((1 << matchLog) - 1))) << held;
+  held += <u64>matchLog;
+  bits |= (<u64>(offset & ((1 << offsetLog) - 1))) << held;
+  held += <u64>offsetLog;
+  bits |= (<u64>(literal & ((1 << literalLog) - 1))) << held;
+  held += <u64>literalLog;
+  bits |= (<u64>1) << held;
+  store<u64>(output, bits);
+  return output + <usize>((held + 8) >> 3);
+}
+
+/** A frame of the bytes of [input, input + size); returns how many bytes it has, for which there is room at `output`. */
+export function zstd(input: usize, size: u32, output: usize, scratch: usize): u32 {
+  const start = output;
+  const end = input + size;
+  memory.fill(scratch + ZstdPack.Seen, 0, (<usize>4) << (<usize>SEEN_BITS));
+  store<u32>(output, MAGIC);
+  // One segment; the content's size in 1, 2 or 4 bytes.
+  const kind: u32 = size < 256 ? 0 : size < 65792 ? 1 : 2;
+  store<u8>(output, 0x20 | (kind << 6), 4);
+  store<u32>(output, kind === 1 ? size - 256 : size, 5);
+  output += 5 + ((<usize>1) << kind);
+  const recent = scratch + ZstdPack.Recent;
+  store<u32>(recent, 1);
+  store<u32>(recent, 4, 4);
+  for (let at = input; ; ) {
+    const blockEnd = min(end, at + MAX_BLOCK);
+    const length = <u32>(blockEnd - at);
+    const last: u32 = blockEnd === end ? 1 : 0;
+    const body = output + 3;
+    const offsets = load<u64>(recent);
+    const count = findSequences(scratch, input, at, blockEnd, recent);
+    let stop = writeLiterals(scratch, load<u32>(recent, 8), body);
+    if (stop < body + length) stop = writeSequences(scratch, count, stop, body + length);
+    let header = last | (length << 3);
+    if (stop !== 0 && stop < body + length) {
+      header = last | 4 | ((<u32>(stop - body)) << 3);
+      output = stop;
+    } else {
+      // As it is, and as if its offsets had not been.
+      store<u64>(recent, offsets);
+      memory.copy(body, at, length);
+      output = body + length;
+    }
+    store<u16>(body - 3, header);
+    store<u8>(body - 3, header >> 16, 2);
+    at = blockEnd;
+    if (last) break;
+  }
+  return <u32>(output - start);
+}

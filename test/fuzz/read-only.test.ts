@@ -167,7 +167,7 @@ const RECORDS = [
 fuzzImages({
   title: "ova archives",
   format: FORMATS.find(({ name }) => name === "ova")!,
-  runs: 500,
+  runs: 1000,
   make(pick) {
     const disk = DISKS[pick(DISKS.length)];
     const members: TarMember[] = [
@@ -187,18 +187,21 @@ fuzzImages({
       members.splice(pick(3), 0, { name, type, body });
     }
     const sizes = [0, 1, 511, 513, 2 ** 31, 8 ** 11 - 1];
-    if (pick(3) === 0) members[pick(members.length)].size = sizes[pick(sizes.length)];
+    // A disk with holes, as GNU tar keeps one.
+    if (pick(12) === 0) members.find(({ name }) => name === "disk")!.type = "S";
+    if (pick(6) === 0) members[pick(members.length)].size = sizes[pick(sizes.length)];
     const archive = tarOf(members);
-    if (pick(3) === 0) return { bytes: archive };
+    if (pick(2) === 0) return { bytes: archive };
     const bytes = damaged(pick, archive, (copy, view) => {
       const what = pick(10);
       // A header with a right sum, whatever else it says.
       const at = pick(2) * 512 * (1 + Math.ceil(members[0].body.length / 512));
-      if (what < 5) {
+      if (what < 3) {
         const field = [100, 124, 124, 156, 257, 345, 482][pick(7)];
         poke(copy, view, pick, [at + field, at + field + 8]);
         if (at + 512 <= copy.length) sumUp(copy.subarray(at, at + 512));
-      } else if (what < 7) copy[at + pick(512)] = pick(256);
+      } else if (what < 4) copy[at + pick(512)] = pick(256);
+      else if (what < 6) copy[512 + pick(members[0].body.length)] = pick(256);
       else if (what < 9) copy[copy.length - 1025 - pick(4096)] = pick(256);
       else copy[pick(copy.length)] ^= 1 << pick(8);
     });

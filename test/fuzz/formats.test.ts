@@ -5,7 +5,12 @@ import { FORMATS } from "../../src/host/format/index.ts";
 /** Where the fuzz of a format is that has no file of its own here. */
 const ELSEWHERE: Record<string, string> = {
   "parallels-bundle": "../host/format/parallels-bundle.test.ts",
-  ...Object.fromEntries(["qed", "qcow", "bochs", "cloop", "dmg", "ova"].map((name) => [name, "read-only.test.ts"])),
+  ...Object.fromEntries(
+    ["qed", "qcow", "bochs", "cloop", "dmg", "ova", "sparseimage", "sparsebundle"].map((name) => [
+      name,
+      "read-only.test.ts",
+    ]),
+  ),
 };
 
 test("every format but raw, in which nothing can be damaged, is fuzzed", () => {

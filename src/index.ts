@@ -5,13 +5,13 @@ export type { Later } from "./core/flow.ts";
 export type {
   BitmapInfo,
   CheckReport,
-  KeySlotInfo,
   NewParent,
   Packing,
   ParentReference,
   Problem,
   SnapshotInfo,
 } from "./core/format.ts";
+export type { KeySlotInfo } from "./core/keys.ts";
 export type {
   AddressSpace,
   Clock,

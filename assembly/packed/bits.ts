@@ -1,7 +1,7 @@
 // Bits that are read from their end backwards (RFC 8878, 4.1), from below the highest set bit of the last byte. Who reads
 // keeps the byte of the first bit and how many bits are left; 8 bytes past the end are read, whatever they are.
 
-/** Bits in [start, end); 0 when there is no end mark, or nothing before it. */
+/** How many bits [start, end) has before its end mark; -1 when there is none. */
 export function backwardBits(start: usize, end: usize): i32 {
   if (end <= start) return -1;
   const last: u32 = load<u8>(end - 1);

@@ -1,4 +1,5 @@
 import { ZstdPack } from "../spec/zstd";
+import { chanceOf, setChance, spread } from "./chances";
 
 // Finite state entropy codes for writing (RFC 8878, 4.1): states are made as their reader makes them.
 
@@ -9,19 +10,13 @@ const LEAVE: usize = 1024;
 function statesOf(scratch: usize, kind: u32): usize {
   return scratch + ZstdPack.States + <usize>kind * KIND;
 }
-function chanceOf(scratch: usize, symbol: u32): i32 {
-  return load<i16>(scratch + ((<usize>symbol) << 1), ZstdPack.Chances);
-}
-function setChance(scratch: usize, symbol: u32, chance: i32): void {
-  store<i16>(scratch + ((<usize>symbol) << 1), <i16>chance, ZstdPack.Chances);
-}
-
 /**
  * Chances that add up to 2^log, from how often each of `symbols` comes; whatever comes has one. `total` is the sum of the
  * counts, of which two at least are not 0.
  */
 export function chancesOf(scratch: usize, symbols: u32, total: u32, log: u32): void {
   const counts = scratch + ZstdPack.Counts;
+  const chances = scratch + ZstdPack.Chances;
   const size: i32 = 1 << log;
   let left = size;
   let largest: u32 = 0;
@@ -35,19 +30,19 @@ export function chancesOf(scratch: usize, symbols: u32, total: u32, log: u32): v
       largest = symbol;
     }
     left -= chance;
-    setChance(scratch, symbol, chance);
+    setChance(chances, symbol, chance);
   }
   if (most + left > most >> 1) {
     // The commonest bears what rounding has left, or has taken too much.
-    setChance(scratch, largest, most + left);
+    setChance(chances, largest, most + left);
     return;
   }
   // Too many that are rare: of each that can spare something, one.
   while (left < 0) {
     for (let symbol: u32 = 0; symbol < symbols && left < 0; symbol++) {
-      const chance = chanceOf(scratch, symbol);
+      const chance = chanceOf(chances, symbol);
       if (chance < 2) continue;
-      setChance(scratch, symbol, chance - 1);
+      setChance(chances, symbol, chance - 1);
       left++;
     }
   }
@@ -55,12 +50,13 @@ export function chancesOf(scratch: usize, symbols: u32, total: u32, log: u32): v
 
 /** Writes the description of a code (4.1.1); returns where it ends. */
 export function writeChances(scratch: usize, symbols: u32, log: u32, output: usize): usize {
+  const chances = scratch + ZstdPack.Chances;
   let bits: u64 = log - 5;
   let count: u32 = 4;
   let left: i32 = 1 << log;
   let at = output;
   for (let symbol: u32 = 0; left > 0; ) {
-    const chance = chanceOf(scratch, symbol++);
+    const chance = chanceOf(chances, symbol++);
     // Of the values 0 to left + 1, the lower ones take one bit less.
     const wide: u32 = 32 - clz<u32>(left + 1);
     const spare: u32 = (1 << wide) - 1 - (left + 1);
@@ -72,7 +68,7 @@ export function writeChances(scratch: usize, symbols: u32, log: u32, output: usi
     left -= chance;
     if (chance === 0) {
       let more: u32 = 0;
-      while (symbol + more < symbols && chanceOf(scratch, symbol + more) === 0) more++;
+      while (symbol + more < symbols && chanceOf(chances, symbol + more) === 0) more++;
       symbol += more;
       for (; more >= 3; more -= 3) {
         bits |= (<u64>3) << (<u64>count);
@@ -100,39 +96,30 @@ export function writeChances(scratch: usize, symbols: u32, log: u32, output: usi
 /** Makes 2^log states out of the chances of `symbols`, for writing. */
 export function makeWriter(scratch: usize, kind: u32, symbols: u32, log: u32): void {
   const size: u32 = 1 << log;
+  const chances = scratch + ZstdPack.Chances;
   const list = scratch + ZstdPack.Symbols;
   const states = statesOf(scratch, kind);
-  let high = size;
-  for (let symbol: u32 = 0; symbol < symbols; symbol++) {
-    if (chanceOf(scratch, symbol) === -1) store<u8>(list + --high, symbol);
-  }
-  const step = (size >> 1) + (size >> 3) + 3;
-  let at: u32 = 0;
+  spread(chances, list, symbols, size);
   let first: u32 = 0;
   for (let symbol: u32 = 0; symbol < symbols; symbol++) {
-    const chance = chanceOf(scratch, symbol);
-    for (let i = 0; i < chance; i++) {
-      store<u8>(list + at, symbol);
-      do at = (at + step) & (size - 1);
-      while (at >= high);
-    }
+    const chance = chanceOf(chances, symbol);
     if (chance === 0) continue;
-    const count: u32 = chance === -1 ? 1 : chance;
-    // A state s is left with (s + bits) >> 16 bits, and what is above them leads from `from` on to the next.
+    const count: u32 = abs(chance);
+    // A state s is left with (s + bits) >> 16 bits, and what is above them leads from its first on to the next.
     const out: u32 = count === 1 ? log : log - (31 - clz<u32>(count - 1));
     const bits: u32 = (out << 16) - (count === 1 ? size : count << out);
     const leave = states + LEAVE + ((<usize>symbol) << 3);
     store<u32>(leave, bits);
     store<i32>(leave, <i32>first - <i32>count, 4);
-    setChance(scratch, symbol, <i32>first);
+    setChance(chances, symbol, <i32>first);
     first += count;
   }
   // From here on a chance is where the symbol's next state goes.
   for (let state: u32 = 0; state < size; state++) {
     const symbol: u32 = load<u8>(list + state);
-    const place = <u32>chanceOf(scratch, symbol);
+    const place = <u32>chanceOf(chances, symbol);
     store<u16>(states + ((<usize>place) << 1), size + state);
-    setChance(scratch, symbol, place + 1);
+    setChance(chances, symbol, place + 1);
   }
 }
 

@@ -1,5 +1,5 @@
 import { ZstdPack } from "../spec/zstd";
-import { Weight } from "./fse";
+import { Weight } from "./codes";
 import { bitsLeft, chancesOf, firstState, makeWriter, stateBefore, writeChances } from "./fse-pack";
 
 // Huffman codes for writing (RFC 8878, 4.2).

@@ -1,6 +1,7 @@
 import { ZstdFault, ZstdScratch } from "../spec/zstd";
 import { backwardBits, first, nextBits, topBits } from "./bits";
-import { fail, readStates, Weight } from "./fse";
+import { Weight } from "./codes";
+import { fail, readStates } from "./fse";
 
 // Huffman codes (RFC 8878, 4.2). An entry takes 2 bytes, by the next bits: symbol, and how many of the bits are its code.
 

@@ -1,123 +1,18 @@
-import { ZstdPack, ZstdScratch } from "../spec/zstd";
-import { copyWild } from "./copy";
-import { defaultChances, extraBits, LiteralsLength, MatchLength, OffsetCode } from "./fse";
+import { ZstdPack } from "../spec/zstd";
+import { defaultChances } from "./chances";
+import { codeOf, defaultBits, extraBits, LiteralsLength, MatchLength, mostBits, OffsetCode, symbolsOf } from "./codes";
 import { bitsLeft, chancesOf, firstState, makeSame, makeWriter, stateBefore, writeChances } from "./fse-pack";
 import { countBytes, makeCode, writeCode, writeStream } from "./huffman-pack";
+import { findSequences, forgetSeen, SEQUENCE } from "./zstd-find";
 
-// Zstandard frames (RFC 8878) for units of up to a few MiB. Repeats are found by where the same bytes were last, the first
-// that is found is taken: fast, and what image formats are compressed with.
-//
-// Reads up to 32 bytes past the input's end.
+// Zstandard frames (RFC 8878) are written here, for units of up to a few MiB.
 
 const MAGIC: u32 = 0xfd2fb528;
 const MAX_BLOCK: u32 = 131072;
-const SEEN_BITS: u64 = 13;
-/** Bytes that are looked up; a repeat of four of them is one. */
-const LOOK: u64 = 5;
-/** 2^64 over the golden ratio. */
-const GOLDEN: u64 = ((<u64>0x9e3779b9) << 32) | 0x7f4a7c15;
-/** Where so many bytes have had no repeat, every other one is looked up, then every third, and so on. */
-const PATIENCE: u32 = 7;
+/** Sequences of a block, at the most. */
+const MOST: usize = MAX_BLOCK / 4 + 1;
 /** Sequences that are too few for a code of their own. */
 const FEW: u32 = 48;
-/** The last bytes of a block are not looked up: a word has to fit. */
-const TAIL: usize = 12;
-
-function seenAt(scratch: usize, at: usize): usize {
-  return scratch + ((<usize>(((load<u64>(at) << (64 - 8 * LOOK)) * GOLDEN) >> (64 - SEEN_BITS))) << 2);
-}
-
-/** Bytes that are the same from `a` and from `b` on; `b` is the later, and ends at `end`. */
-function sameBytes(a: usize, b: usize, end: usize): u32 {
-  const start = b;
-  while (b + 8 <= end) {
-    const differ = load<u64>(a) ^ load<u64>(b);
-    if (differ !== 0) return <u32>(b - start) + <u32>(ctz<u64>(differ) >> 3);
-    a += 8;
-    b += 8;
-  }
-  while (b < end && load<u8>(a) === load<u8>(b)) {
-    a++;
-    b++;
-  }
-  return <u32>(b - start);
-}
-
-/**
- * The sequences of the block [at, end) of what begins at `begin`, and its literals; returns how many sequences. The last two
- * offsets are at `recent`, and what literals there are after it.
- */
-function findSequences(scratch: usize, begin: usize, at: usize, end: usize, recent: usize): u32 {
-  const literals = scratch + ZstdPack.Literals;
-  let list = scratch + ZstdPack.Sequences;
-  let put = literals;
-  let anchor = at;
-  let first = load<u32>(recent);
-  let second = load<u32>(recent, 4);
-  const stop = end - begin > TAIL ? end - TAIL : begin;
-  if (at === begin) at++;
-  while (at < stop) {
-    const slot = seenAt(scratch, at);
-    let match: usize = begin + load<u32>(slot) - 1;
-    const known = load<u32>(slot) !== 0;
-    store<u32>(slot, <u32>(at - begin) + 1);
-    let length: u32 = 0;
-    let value: u32 = 1;
-    const next = at + 1;
-    if (<usize>first <= next - begin && load<u32>(next) === load<u32>(next - first)) {
-      at = next;
-      length = 4 + sameBytes(at - first + 4, at + 4, end);
-    } else if (known && load<u32>(match) === load<u32>(at)) {
-      length = 4 + sameBytes(match + 4, at + 4, end);
-      while (at > anchor && match > begin && load<u8>(at - 1) === load<u8>(match - 1)) {
-        at--;
-        match--;
-        length++;
-      }
-      second = first;
-      first = <u32>(at - match);
-      value = first + 3;
-    } else {
-      at += 1 + ((at - anchor) >> PATIENCE);
-      continue;
-    }
-    const before = <u32>(at - anchor);
-    copyWild(put, anchor, before);
-    put += before;
-    store<u32>(list, before);
-    store<u32>(list, length, 4);
-    store<u32>(list, value, 8);
-    list += 12;
-    const from = at;
-    at += length;
-    anchor = at;
-    if (at >= stop) break;
-    store<u32>(seenAt(scratch, from + 2), <u32>(from + 2 - begin) + 1);
-    store<u32>(seenAt(scratch, at - 2), <u32>(at - 2 - begin) + 1);
-    // With no literals between, 1 means the offset before the last.
-    while (at < stop && <usize>second <= at - begin && load<u32>(at) === load<u32>(at - second)) {
-      const again = 4 + sameBytes(at - second + 4, at + 4, end);
-      const last = second;
-      second = first;
-      first = last;
-      store<u32>(seenAt(scratch, at), <u32>(at - begin) + 1);
-      store<u32>(list, 0);
-      store<u32>(list, again, 4);
-      store<u32>(list, 1, 8);
-      list += 12;
-      at += again;
-      anchor = at;
-    }
-  }
-  const rest = <u32>(end - anchor);
-  memory.copy(put, anchor, rest);
-  put += rest;
-  store<u32>(recent, first);
-  store<u32>(recent, second, 4);
-  store<u32>(recent, <u32>(put - literals), 8);
-  return <u32>(list - scratch - ZstdPack.Sequences) / 12;
-}
-
 /** 3.1.1.3.1: writes the literals; returns where they end. */
 function writeLiterals(scratch: usize, size: u32, output: usize): usize {
   const literals = scratch + ZstdPack.Literals;
@@ -182,28 +77,9 @@ function packLiterals(scratch: usize, literals: usize, size: u32, output: usize)
   return at;
 }
 
-/** 3.1.1.3.2.1.1: the code of a value; what its extra bits say are the value's lowest, of a match length less 3. */
-function codeOf(kind: u32, value: u32): u32 {
-  const bits: u32 = 31 - clz<u32>(value);
-  if (kind === OffsetCode) return bits;
-  if (kind === LiteralsLength) {
-    if (value < 16) return value;
-    if (value < 24) return 16 + ((value - 16) >> 1);
-    if (value < 32) return 20 + ((value - 24) >> 2);
-    if (value < 48) return 22 + ((value - 32) >> 3);
-    return value < 64 ? 24 : bits + 19;
-  }
-  if (value < 32) return value;
-  if (value < 40) return 32 + ((value - 32) >> 1);
-  if (value < 48) return 36 + ((value - 40) >> 2);
-  if (value < 64) return 38 + ((value - 48) >> 3);
-  if (value < 96) return 40 + ((value - 64) >> 4);
-  return value < 128 ? 42 : bits + 36;
-}
-
 /** A kind's codes of all sequences, a byte each. */
 function codesOf(scratch: usize, kind: u32): usize {
-  return scratch + ZstdPack.Codes + <usize>kind * 32769;
+  return scratch + ZstdPack.Codes + <usize>kind * MOST;
 }
 
 /** Where a kind's value is in a sequence. */
@@ -218,10 +94,10 @@ function fieldOf(kind: u32): usize {
 function chooseCode(scratch: usize, kind: u32, count: u32, output: usize): u32 {
   const counts = scratch + ZstdPack.Counts;
   const codes = codesOf(scratch, kind);
-  const symbols: u32 = kind === LiteralsLength ? 36 : kind === OffsetCode ? 32 : 53;
+  const symbols = symbolsOf(kind);
   memory.fill(counts, 0, symbols << 2);
   let sequence = scratch + ZstdPack.Sequences + fieldOf(kind);
-  for (let i: u32 = 0; i < count; i++, sequence += 12) {
+  for (let i: u32 = 0; i < count; i++, sequence += SEQUENCE) {
     const code = codeOf(kind, load<u32>(sequence) - (kind === MatchLength ? 3 : 0));
     store<u8>(codes + i, code);
     const place = counts + ((<usize>code) << 2);
@@ -234,12 +110,11 @@ function chooseCode(scratch: usize, kind: u32, count: u32, output: usize): u32 {
     return 1 | (1 << 6);
   }
   if (count < FEW) {
-    const log: u32 = kind === OffsetCode ? 5 : 6;
-    makeWriter(scratch, kind, defaultChances(scratch + (ZstdPack.Chances - ZstdScratch.Chances), kind), log);
+    const log = defaultBits(kind);
+    makeWriter(scratch, kind, defaultChances(scratch + ZstdPack.Chances, kind), log);
     return log << 2;
   }
-  const most: u32 = kind === OffsetCode ? 8 : 9;
-  const log = min<u32>(most, max<u32>(6, 29 - clz<u32>(count)));
+  const log = min<u32>(mostBits(kind), max<u32>(6, 29 - clz<u32>(count)));
   chancesOf(scratch, symbols, count, log);
   const end = writeChances(scratch, symbols, log, output);
   makeWriter(scratch, kind, symbols, log);
@@ -275,10 +150,10 @@ function writeSequences(scratch: usize, count: u32, output: usize, limit: usize)
   let literal: u32 = 0;
   let offset: u32 = 0;
   let match: u32 = 0;
-  let sequence = scratch + ZstdPack.Sequences + <usize>count * 12;
+  let sequence = scratch + ZstdPack.Sequences + <usize>count * SEQUENCE;
   // The last one first; each one's states before its extra bits, which are read the other way round.
   for (let i = <i32>count - 1; i >= 0; i--) {
-    sequence -= 12;
+    sequence -= SEQUENCE;
     const literalCode: u32 = load<u8>(literalCodes + i);
     const offsetCode: u32 = load<u8>(offsetCodes + i);
     const matchCode: u32 = load<u8>(matchCodes + i);
@@ -337,7 +212,7 @@ function writeSequences(scratch: usize, count: u32, output: usize, limit: usize)
 export function zstd(input: usize, size: u32, output: usize, scratch: usize): u32 {
   const start = output;
   const end = input + size;
-  memory.fill(scratch + ZstdPack.Seen, 0, (<usize>4) << (<usize>SEEN_BITS));
+  forgetSeen(scratch);
   store<u32>(output, MAGIC);
   // One segment; the content's size in 1, 2 or 4 bytes.
   const kind: u32 = size < 256 ? 0 : size < 65792 ? 1 : 2;

@@ -1,7 +1,9 @@
 import { ZstdFault, ZstdScratch } from "../spec/zstd";
 import { backwardBits, first, nextBits } from "./bits";
+import { defaultChances } from "./chances";
+import { defaultBits, LiteralsLength, MatchLength, mostBits, OffsetCode, symbolsOf } from "./codes";
 import { copyMatch, copyWild } from "./copy";
-import { defaultChances, fail, LiteralsLength, MatchLength, makeStates, OffsetCode, oneState, readStates } from "./fse";
+import { fail, makeStates, oneState, readStates } from "./fse";
 import { huffmanStream, huffmanStreams, readHuffman } from "./huffman";
 
 // Zstandard frames (RFC 8878), of a known length: nothing that comes in can make more. Without dictionaries.
@@ -68,15 +70,15 @@ function readLiterals(scratch: usize, at: usize, end: usize): usize {
 function chooseCode(scratch: usize, at: usize, end: usize, mode: u32, kind: u32): usize {
   const chosen = inUse(scratch, kind);
   const table = tableOf(scratch, kind);
-  const symbols: u32 = kind === LiteralsLength ? 36 : kind === OffsetCode ? 32 : 53;
+  const symbols = symbolsOf(kind);
   if (mode === 3) return load<u32>(chosen) === 0 ? <usize>fail(scratch, ZstdFault.NoTable) : at;
   if (mode === 0) {
     store<u32>(chosen, <u32>defaultOf(scratch, kind));
-    store<u32>(chosen, kind === OffsetCode ? 5 : 6, 4);
+    store<u32>(chosen, defaultBits(kind), 4);
     return at;
   }
   store<u32>(chosen, <u32>table);
-  if (mode === 2) return readStates(scratch, at, end, table, chosen + 4, kind === OffsetCode ? 8 : 9, symbols, kind);
+  if (mode === 2) return readStates(scratch, at, end, table, chosen + 4, mostBits(kind), symbols, kind);
   if (at >= end) return fail(scratch, ZstdFault.SequenceSymbol);
   const symbol: u32 = load<u8>(at);
   if (symbol >= symbols) return fail(scratch, ZstdFault.SequenceSymbol);
@@ -199,8 +201,8 @@ function block(scratch: usize, at: usize, end: usize, begin: usize, output: usiz
 function beginFrame(scratch: usize): void {
   if (load<u32>(scratch, ZstdScratch.Ready) === 0) {
     for (let kind: u32 = 0; kind < 3; kind++) {
-      const count = defaultChances(scratch, kind);
-      makeStates(scratch, defaultOf(scratch, kind), kind === OffsetCode ? 5 : 6, count, kind);
+      const count = defaultChances(scratch + ZstdScratch.Chances, kind);
+      makeStates(scratch, defaultOf(scratch, kind), defaultBits(kind), count, kind);
     }
     store<u32>(scratch, 1, ZstdScratch.Ready);
   }

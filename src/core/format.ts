@@ -1,7 +1,8 @@
 import type { Block } from "./block.ts";
 import type { ParavaneError } from "./error.ts";
 import type { Flow, Later } from "./flow.ts";
-import type { Passphrase, Unlocking } from "./secret.ts";
+import type { KeySlots } from "./keys.ts";
+import type { Unlocking } from "./secret.ts";
 import type { SegmentList } from "./segments.ts";
 import type { Store } from "./store.ts";
 
@@ -220,33 +221,6 @@ export interface DirtyBitmaps {
 
 /** Format-specific, as for a new image. */
 export type AmendOptions = Record<string, unknown>;
-
-/** One place for a passphrase in an encrypted image. */
-export interface KeySlotInfo {
-  slot: number;
-  active: boolean;
-  /** What trying a passphrase on it takes: rounds, and the name of the function. */
-  iterations?: number;
-  kdf?: string;
-}
-
-/** Passphrases that open an image. Changes are durable when they return; the data's own key never changes. */
-export interface KeySlots {
-  list(): readonly KeySlotInfo[];
-  /**
-   * Adds a passphrase, which `unlocking` allows; returns its slot. One in use is taken by `force`: a failure or power cut then
-   * leaves it empty. @throws ParavaneError DENIED, NO_SPACE, INVALID
-   */
-  add(
-    unlocking: Unlocking,
-    key: { passphrase: Passphrase; slot?: number; iterTime?: number; iterations?: number; force?: boolean },
-  ): Flow<number>;
-  /**
-   * Makes a slot, or all that the passphrase opens, useless and free; returns them. The last one goes only by `force`, and all
-   * of the data with it. @throws ParavaneError DENIED, NOT_FOUND, INVALID
-   */
-  erase(what: Pick<Unlocking, "passphrase" | "kdf"> & { slot?: number; force?: boolean }): Flow<number[]>;
-}
 
 /** How an image's clusters are compressed. Whoever writes does the compressing, on as many processors as there are. */
 export interface Packing {

@@ -12,7 +12,7 @@ import { check } from "./qcow2.ts";
 
 export const SECTOR = 512;
 
-// biome-ignore format: one line each
+// biome-ignore format: how often each comes is seen at a glance
 const KINDS = [
   "write", "write", "write", "write", "read", "zero", "discard", "flush", "reopen", "pack", "pack",
   "keep", "back", "drop", "resize", "empty", "rename",

@@ -3,28 +3,12 @@ import { constants, deflateRawSync, deflateSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { adler32, inflate, unzlib } from "../../src/host/format/inflate.ts";
 import { UnpackBuffers } from "../../src/wasm/unpack.ts";
+import { mixed } from "../support/mixed.ts";
 import { Random } from "../support/random.ts";
 
 const SIZE = 65536;
 const buffers = new UnpackBuffers({ areas: 2, areaBytes: 2 * SIZE, slots: 3, slotBytes: SIZE });
 const random = new Random(11);
-
-/** Bytes of many kinds: noise, text, runs and repeats at any distance. */
-function mixed(length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  for (let at = 0; at < length; ) {
-    const run = Math.min(length - at, 1 + random.below(2 ** random.below(13)));
-    const back = Math.min(at, 1 + random.below(2 ** random.below(16)));
-    const kind = random.below(4);
-    const byte = random.below(256);
-    for (const end = at + run; at < end; at++) {
-      if (kind === 0) bytes[at] = random.below(256);
-      else if (kind === 1) bytes[at] = 97 + random.below(1 + (byte & 15));
-      else bytes[at] = kind === 2 || back === 0 ? byte : bytes[at - back];
-    }
-  }
-  return bytes;
-}
 
 function options() {
   const strategy = random.pick([
@@ -52,7 +36,7 @@ function unpacked(packed: Uint8Array, size: number, toEnd = false): { used: numb
 
 test("what zlib packs is unpacked, with any of its settings, and as much is read as was written", () => {
   for (let round = 0; round < 400; round++) {
-    const plain = mixed(random.oneIn(4) ? 1 + random.below(SIZE) : SIZE);
+    const plain = mixed(random, random.oneIn(4) ? 1 + random.below(SIZE) : SIZE);
     const packed = deflateRawSync(plain, options());
     const { used, bytes } = unpacked(packed, plain.length, true);
     expect([round, used]).toEqual([round, packed.length]);
@@ -66,7 +50,7 @@ test("what zlib packs is unpacked, with any of its settings, and as much is read
 test("damaged data: the core refuses what the decoder in TypeScript refuses, and else makes the same of it", () => {
   const counts = { fine: 0, refused: 0 };
   for (let round = 0; round < 3000; round++) {
-    const good = deflateRawSync(mixed(1 + random.below(3000)), options());
+    const good = deflateRawSync(mixed(random, 1 + random.below(3000)), options());
     const bytes = good.subarray(0, random.oneIn(3) ? random.below(good.length + 1) : good.length);
     for (let i = random.below(3); i > 0 && bytes.length > 0; i--) {
       const at = random.oneIn(2) ? random.below(Math.min(40, bytes.length)) : random.below(bytes.length);
@@ -86,7 +70,7 @@ test("damaged data: the core refuses what the decoder in TypeScript refuses, and
 });
 
 test("to its end: one byte too many or too few is refused", () => {
-  const plain = mixed(5000);
+  const plain = mixed(random, 5000);
   const packed = deflateRawSync(plain);
   expect(unpacked(packed, 5000, true).used).toBe(packed.length);
   for (const size of [4999, 5001]) expect(unpacked(packed, size, true).used).toBe(0);
@@ -106,7 +90,7 @@ test("Adler-32 of any length is that of the plain sum, of the largest bytes too"
   for (let round = 0; round < 300; round++) {
     const slot = round % 3;
     const length = random.oneIn(3) ? random.below(40) : random.below(SIZE + 1);
-    const bytes = round % 5 === 0 ? new Uint8Array(length).fill(255) : mixed(length);
+    const bytes = round % 5 === 0 ? new Uint8Array(length).fill(255) : mixed(random, length);
     buffers.slots[slot].set(bytes);
     expect([length, buffers.adler32(slot, length)]).toEqual([length, adler32(bytes)]);
   }

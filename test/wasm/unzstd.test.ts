@@ -1,40 +1,17 @@
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { beforeAll, describe, expect, test } from "vitest";
 import { unzstd, unzstdHere } from "../../src/host/format/zstd.ts";
 import { UnpackBuffers } from "../../src/wasm/unpack.ts";
+import { libzstd as zstd } from "../support/libzstd.ts";
+import { mixed } from "../support/mixed.ts";
 import { Random } from "../support/random.ts";
 
-/** libzstd, which is the judge. */
-const zstd: {
-  init(): Promise<void>;
-  compress(bytes: Uint8Array, level: number): Uint8Array;
-  decompress(bytes: Uint8Array): Uint8Array;
-} = createRequire(import.meta.url)("@bokuweb/zstd-wasm");
 beforeAll(() => zstd.init());
 
 const SIZE = 200_000;
 const LEVELS = [-20, -1, 1, 2, 3, 6, 12, 19];
 const buffers = new UnpackBuffers({ areas: 2, areaBytes: SIZE + 4096, slots: 3, slotBytes: SIZE });
 const random = new Random(12);
-
-/** Bytes of many kinds: noise, letters of any alphabet, runs, and repeats at any distance. */
-function mixed(length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const letters = 1 + random.below(2 ** random.below(9));
-  for (let at = 0; at < length; ) {
-    const run = Math.min(length - at, 1 + random.below(2 ** random.below(14)));
-    const back = Math.min(at, 1 + random.below(2 ** random.below(18)));
-    const kind = random.below(5);
-    const byte = random.below(256);
-    for (const end = at + run; at < end; at++) {
-      if (kind === 0) bytes[at] = random.below(256);
-      else if (kind < 3) bytes[at] = Math.floor(random.below(letters) * (random.below(256) / 256));
-      else bytes[at] = kind === 3 || back === 0 ? byte : bytes[at - back];
-    }
-  }
-  return bytes;
-}
 
 /** In the middle slot, from the first area; nothing else may change. @throws RangeError */
 function unpacked(packed: Uint8Array, size: number): Uint8Array {
@@ -55,7 +32,7 @@ function unpacked(packed: Uint8Array, size: number): Uint8Array {
 
 test("what libzstd packs is unpacked, whatever its level; what follows is left alone", () => {
   for (let round = 0; round < 300; round++) {
-    const plain = mixed(random.oneIn(3) ? random.below(2000) : random.below(SIZE));
+    const plain = mixed(random, random.oneIn(3) ? random.below(2000) : random.below(SIZE));
     const packed = zstd.compress(plain, random.pick(LEVELS));
     const stored = new Uint8Array(packed.length + 20).fill(0x28);
     stored.set(packed);
@@ -80,7 +57,7 @@ test("a program's code and tables, frames one after the other, and frames to be 
 test("damaged data: refused, or what libzstd makes of it, which refuses all that is refused here", () => {
   const counts = { fine: 0, refused: 0 };
   for (let round = 0; round < 2500; round++) {
-    const plain = mixed(1 + random.below(random.oneIn(8) ? SIZE : 3000));
+    const plain = mixed(random, 1 + random.below(random.oneIn(8) ? SIZE : 3000));
     const good = zstd.compress(plain, random.pick(LEVELS));
     const bytes = good.slice(0, random.oneIn(5) ? random.below(good.length + 1) : good.length);
     for (let i = 1 + random.below(3); i > 0 && bytes.length > 0; i--) {

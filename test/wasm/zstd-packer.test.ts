@@ -1,40 +1,17 @@
 import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { beforeAll, expect, test } from "vitest";
 import { unzstd } from "../../src/host/format/zstd.ts";
 import { ZstdPacker } from "../../src/wasm/zstd-packer.ts";
+import { libzstd as zstd } from "../support/libzstd.ts";
+import { mixed } from "../support/mixed.ts";
 import { Random } from "../support/random.ts";
 import { tier } from "../support/tier.ts";
 
-/** libzstd, which is the judge. */
-const zstd: {
-  init(): Promise<void>;
-  compress(bytes: Uint8Array, level: number): Uint8Array;
-  decompress(bytes: Uint8Array): Uint8Array;
-} = createRequire(import.meta.url)("@bokuweb/zstd-wasm");
 beforeAll(() => zstd.init());
 
 const MOST = 600_000;
 const packer = new ZstdPacker(MOST);
 const random = new Random(Number(process.env.PARAVANE_SEED ?? 31));
-
-/** Bytes of many kinds: noise, letters of any alphabet, runs, and repeats at any distance. */
-function mixed(length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const letters = 1 + random.below(2 ** random.below(9));
-  for (let at = 0; at < length; ) {
-    const run = Math.min(length - at, 1 + random.below(2 ** random.below(14)));
-    const back = Math.min(at, 1 + random.below(2 ** random.below(19)));
-    const kind = random.below(5);
-    const byte = random.below(256);
-    for (const end = at + run; at < end; at++) {
-      if (kind === 0) bytes[at] = random.below(256);
-      else if (kind < 3) bytes[at] = Math.floor(random.below(letters) * (random.below(256) / 256));
-      else bytes[at] = kind === 3 || back === 0 ? byte : bytes[at - back];
-    }
-  }
-  return bytes;
-}
 
 /** Packs the bytes; both decoders make the same of it. Returns how many there were. */
 function packed(bytes: Uint8Array, what: unknown): number {
@@ -49,7 +26,7 @@ function packed(bytes: Uint8Array, what: unknown): number {
 test("what is packed is unpacked by libzstd, and by the core", () => {
   for (let round = 0; round < tier(400, 20_000); round++) {
     const length = random.pick([random.below(40), random.below(3000), random.below(70_000), 65536]);
-    packed(mixed(random.oneIn(12) ? random.below(MOST) : length), round);
+    packed(mixed(random, random.oneIn(12) ? random.below(MOST) : length), round);
   }
 });
 

@@ -1,5 +1,6 @@
 import { ParavaneError } from "../../core/error.ts";
-import type { Image, KeySlotInfo, KeySlots } from "../../core/format.ts";
+import type { Image } from "../../core/format.ts";
+import type { KeySlotInfo, KeySlots } from "../../core/keys.ts";
 import type { Passphrase, Unlocking } from "../../core/secret.ts";
 import type { Disk } from "../block/open.ts";
 import { engineOf } from "./whole.ts";

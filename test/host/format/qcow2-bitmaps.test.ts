@@ -323,7 +323,7 @@ interface Step {
   at: number;
   count: number;
 }
-// biome-ignore format: one line each
+// biome-ignore format: how often each comes is seen at a glance
 const KINDS: Step["kind"][] = [
   "write", "write", "write", "zero", "discard", "reopen", "crash", "resize", "snapshot", "clear", "toggle", "merge", "add", "remove",
 ];

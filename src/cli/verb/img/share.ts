@@ -33,7 +33,7 @@ export interface ShareOrder {
   next: Int32Array;
 }
 
-/** How it ended: nothing was done at all, or a failure after something was. */
+/** How it ended. Without a failure it is done with all the parts that it took, or took none. */
 export interface ShareAnswer {
   failure?: { code: ErrorCode; message: string; context: string; hint: string | undefined };
 }

@@ -1,6 +1,6 @@
 import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
-import type { KeySlots } from "../../../core/format.ts";
+import type { KeySlots } from "../../../core/keys.ts";
 import { type Luks, noPassphrase, unlock, withPassphrase } from "./luks.ts";
 
 /** The key slots of an image, as `Image.keys`. */

@@ -5,10 +5,10 @@ import {
   ExtentKind,
   type Format,
   type Image,
-  type KeySlots,
   type Measure,
   type OpenOptions,
 } from "../../../core/format.ts";
+import type { KeySlots } from "../../../core/keys.ts";
 import type { Unlocking } from "../../../core/secret.ts";
 import type { Store } from "../../../core/store.ts";
 import { CoreMapper } from "../../../wasm/map.ts";

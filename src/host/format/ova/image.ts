@@ -1,7 +1,8 @@
 import type { Block } from "../../../core/block.ts";
 import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
-import type { DirtyBitmaps, Image, KeySlots, Mapper, ParentReference, Snapshots } from "../../../core/format.ts";
+import type { DirtyBitmaps, Image, Mapper, ParentReference, Snapshots } from "../../../core/format.ts";
+import type { KeySlots } from "../../../core/keys.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 

@@ -4,13 +4,13 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import type {
   AmendOptions,
   Image,
-  KeySlots,
   Mapper,
   NewParent,
   Packing,
   ParentReference,
   Snapshots,
 } from "../../../core/format.ts";
+import type { KeySlots } from "../../../core/keys.ts";
 import type { SegmentList } from "../../../core/segments.ts";
 import type { Store } from "../../../core/store.ts";
 import type { Luks } from "../../crypto/luks/index.ts";

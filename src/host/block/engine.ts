@@ -80,9 +80,19 @@ export class Engine implements Block, AsyncCloseable {
     if (this.#exclusive) return this.#exclusive.then(() => this.submit(requests));
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", { file: this.store.name });
     this.#active++;
-    const pending = run(this.#serve(requests));
-    if (pending) return pending.then(() => this.#leave());
-    this.#leave();
+    let pending: Later<void>;
+    try {
+      pending = run(this.#serve(requests));
+    } catch (thrown) {
+      this.#leave();
+      throw thrown;
+    }
+    const leave = () => this.#leave();
+    if (!pending) return leave();
+    return pending.then(leave, (thrown) => {
+      leave();
+      throw thrown;
+    });
   }
 
   /**
@@ -264,6 +274,11 @@ export class Engine implements Block, AsyncCloseable {
     batch.flight = this.#flights.begin();
     try {
       yield* this.#transfer(batch);
+    } catch (thrown) {
+      // What fails no request, such as memory that was taken away. Nothing of the batch may go on behind it.
+      const inFlight = batch.transfers.settled();
+      if (inFlight) yield inFlight;
+      throw thrown;
     } finally {
       this.#flights.end(batch.flight);
       batch.allocates = false;

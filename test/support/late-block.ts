@@ -50,7 +50,13 @@ export class LateBlock extends ThroughBlock {
     this.batches++;
     this.#underWay.add(asked);
     await this.#late();
-    await this.block.submit(batch);
+    try {
+      await this.block.submit(batch);
+    } catch (thrown) {
+      // Memory was taken away meanwhile: this comes once more, too.
+      this.#underWay.delete(asked);
+      throw thrown;
+    }
     await this.#late();
     this.#underWay.delete(asked);
     // Memory that grew meanwhile: this comes once more.

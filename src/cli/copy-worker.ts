@@ -4,11 +4,15 @@ import { openDisk } from "../host/block/open.ts";
 import { copyDisk } from "../host/image/copy.ts";
 import { FileStore } from "../host/store/file.ts";
 import { openingOf, openNamed, withDisk } from "./verb/img/open.ts";
-import { type ShareAnswer, type ShareOrder, seenAs, takeParts } from "./verb/img/share.ts";
+import { type ShareAnswer, type ShareOrder, STOP, seenAs, takeParts } from "./verb/img/share.ts";
 
 // A thread that helps to copy a disk into a raw file (verb/img/share.ts).
 
 const { given, file, seen, target, size, fresh, sparse, next } = workerData as ShareOrder;
+const stop = new AbortController();
+parentPort!.on("message", (message) => {
+  if (message === STOP) stop.abort();
+});
 
 async function help(): Promise<ShareAnswer> {
   let begun = false;
@@ -23,7 +27,7 @@ async function help(): Promise<ShareAnswer> {
       // Another file has that name by now: whoever opened the first one copies it.
       if (source.size !== size || seenAs(file) !== seen) return;
       await withDisk(openDisk(new FileStore(target), { format: "raw" }), async (disk) => {
-        await copyDisk(source, disk, { fresh, sparse, parts: parts() });
+        await copyDisk(source, disk, { fresh, sparse, parts: parts(), signal: stop.signal });
       });
     });
     return {};
@@ -36,3 +40,5 @@ async function help(): Promise<ShareAnswer> {
 }
 
 parentPort!.postMessage(await help());
+// Nothing else keeps this thread.
+parentPort!.close();

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { type ShareAnswer, type ShareOrder, seenAs, takeParts } from "../../src/cli/verb/img/share.ts";
+import { type ShareAnswer, type ShareOrder, STOP, seenAs, takeParts } from "../../src/cli/verb/img/share.ts";
 import { createDisk, FileStore, writeBytes } from "../../src/node.ts";
 import { buildDist } from "../support/dist.ts";
 import { Random } from "../support/random.ts";
@@ -42,10 +42,15 @@ beforeAll(async () => {
 });
 afterAll(() => fs.rmSync(root, { recursive: true }));
 
-/** Says how many bytes the main thread has written; others do not load it. */
+/**
+ * Says how many bytes the main thread has written; others do not load it. A thread that is ended from outside takes the
+ * process with it, as it does when that happens while it loads a native addon.
+ */
 const COUNT = `
 import fs from "node:fs";
 import { syncBuiltinESMExports } from "node:module";
+import { Worker } from "node:worker_threads";
+Worker.prototype.terminate = () => process.abort();
 let written = 0;
 for (const name of ["writeSync", "writevSync"]) {
   const real = fs[name];
@@ -108,7 +113,8 @@ test.skipIf(availableParallelism() === 1)(
 );
 
 test("a thread that helps copies all that is left; it leaves a file alone that is not the one which was opened", async () => {
-  const help = (order: Partial<ShareOrder>, next = new Int32Array(new SharedArrayBuffer(4))) => {
+  const help = (order: Partial<ShareOrder>, { stopped = false } = {}) => {
+    const next = new Int32Array(new SharedArrayBuffer(4));
     fs.writeFileSync(at("target.raw"), "");
     fs.truncateSync(at("target.raw"), SIZE + 7 * MiB);
     const given = { flags: new Set<string>(), values: new Map<string, string[]>(), rest: [], order: [] };
@@ -119,13 +125,17 @@ test("a thread that helps copies all that is left; it leaves a file alone that i
     };
     return new Promise<ShareAnswer & { taken: number }>((resolve, reject) => {
       const worker = new Worker("./dist/src/cli/copy-worker.js", { workerData: whole });
-      worker.once("message", (answer) => resolve({ ...answer, taken: next[0] }));
+      let all: ShareAnswer & { taken: number };
+      worker.once("message", (answer) => (all = { ...answer, taken: next[0] }));
       worker.once("error", reject);
+      worker.once("exit", () => resolve(all));
+      if (stopped) worker.postMessage(STOP);
     });
   };
   expect(await help({ seen: "another file" })).toEqual({ taken: 0 });
   expect(await help({ file: at("none.qcow2") })).toEqual({ taken: 0 });
   expect(await help({ target: at("folder/none.raw") })).toEqual({ taken: 0 });
+  expect((await help({}, { stopped: true })).failure).toMatchObject({ code: "ABORTED" });
   expect((await help({})).failure).toBeUndefined();
   fs.truncateSync(at("target.raw"), SIZE);
   expect(digest(at("target.raw"))).toBe(expected);

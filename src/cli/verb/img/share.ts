@@ -17,6 +17,8 @@ const PART = 2 ** 25;
 const PARTS = 4096;
 /** In the place of the next part: nobody is to take one. */
 const NONE = 2 ** 30;
+/** What a thread is told that is to leave its part as it is. */
+export const STOP = "stop";
 
 /** What a thread needs to help. It is copied: no secrets are in it. */
 export interface ShareOrder {
@@ -74,11 +76,12 @@ export async function shareCopy(
   const helpers = Array.from({ length: Math.min(availableParallelism(), MOST) - 1 }, () => {
     // Without the flags of this process, which may say what language the text is in.
     const worker = new Worker(fileURLToPath(HELPER), { workerData: { ...order, next }, execArgv: [] });
-    return { worker, ended: ending(worker, next) };
+    const gone = new Promise((resolve) => worker.once("exit", resolve));
+    return { worker, answer: answerOf(worker, next), gone };
   });
   try {
     await work(takeParts(next, order.size));
-    const answers = await Promise.all(helpers.map(({ ended }) => ended));
+    const answers = await Promise.all(helpers.map(({ answer }) => answer));
     for (const { failure } of answers) {
       if (!failure) continue;
       const { code, message, context, hint } = failure;
@@ -86,12 +89,14 @@ export async function shareCopy(
     }
   } finally {
     Atomics.store(next, 0, NONE);
-    await Promise.all(helpers.map(({ worker }) => worker.terminate()));
+    // They are asked to end, not made to: a thread that is ended while it loads koffi takes the process with it.
+    for (const { worker } of helpers) worker.postMessage(STOP);
+    await Promise.all(helpers.map(({ gone }) => gone));
   }
 }
 
 /** How a helper ended. After a failure nobody takes another part. */
-function ending(worker: Worker, next: Int32Array): Promise<ShareAnswer> {
+function answerOf(worker: Worker, next: Int32Array): Promise<ShareAnswer> {
   return new Promise((resolve) => {
     const fail = (message: string) => end({ failure: { code: "IO", message, context: "{}", hint: undefined } });
     const end = (answer: ShareAnswer) => {

@@ -44,21 +44,26 @@ export function baseValue(kind: u32, symbol: u32): u32 {
   return value;
 }
 
-/** 3.1.1.3.2.1.1: the code of a value; what its extra bits say are the value's lowest, of a match length less 3. */
-export function codeOf(kind: u32, value: u32): u32 {
-  const bits: u32 = 31 - clz<u32>(value);
-  if (kind === OffsetCode) return bits;
-  if (kind === LiteralsLength) {
-    if (value < 16) return value;
-    if (value < 24) return 16 + ((value - 16) >> 1);
-    if (value < 32) return 20 + ((value - 24) >> 2);
-    if (value < 48) return 22 + ((value - 32) >> 3);
-    return value < 64 ? 24 : bits + 19;
-  }
+/** 3.1.1.3.2.1.1: the code of an offset value; what its extra bits say are the value's lowest. */
+export function offsetCodeOf(value: u32): u32 {
+  return 31 - clz<u32>(value);
+}
+
+/** The same of a literals length. */
+export function literalsCodeOf(value: u32): u32 {
+  if (value < 16) return value;
+  if (value < 24) return 16 + ((value - 16) >> 1);
+  if (value < 32) return 20 + ((value - 24) >> 2);
+  if (value < 48) return 22 + ((value - 32) >> 3);
+  return value < 64 ? 24 : 50 - clz<u32>(value);
+}
+
+/** The same of a match length less 3. */
+export function matchCodeOf(value: u32): u32 {
   if (value < 32) return value;
   if (value < 40) return 32 + ((value - 32) >> 1);
   if (value < 48) return 36 + ((value - 40) >> 2);
   if (value < 64) return 38 + ((value - 48) >> 3);
   if (value < 96) return 40 + ((value - 64) >> 4);
-  return value < 128 ? 42 : bits + 36;
+  return value < 128 ? 42 : 67 - clz<u32>(value);
 }

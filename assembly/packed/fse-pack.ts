@@ -11,11 +11,10 @@ function statesOf(scratch: usize, kind: u32): usize {
   return scratch + ZstdPack.States + <usize>kind * KIND;
 }
 /**
- * Chances that add up to 2^log, from how often each of `symbols` comes; whatever comes has one. `total` is the sum of the
+ * Chances that add up to 2^log, from `counts` (u32 each), how often each of `symbols` comes; whatever comes has one. `total` is the sum of the
  * counts, of which two at least are not 0.
  */
-export function chancesOf(scratch: usize, symbols: u32, total: u32, log: u32): void {
-  const counts = scratch + ZstdPack.Counts;
+export function chancesOf(scratch: usize, counts: usize, symbols: u32, total: u32, log: u32): void {
   const chances = scratch + ZstdPack.Chances;
   const size: i32 = 1 << log;
   let left = size;

@@ -27,22 +27,7 @@ export function makeCode(scratch: usize): u32 {
   const nodes = scratch + ZstdPack.Nodes;
   const parents = scratch + ZstdPack.Parents;
   const depths = scratch + ZstdPack.Depths;
-  let count: u32 = 0;
-  // By how many bits a count has, then in place.
-  for (let bits: u32 = 1; bits <= 18; bits++) {
-    const from = count;
-    for (let symbol: u32 = 0; symbol < 256; symbol++) {
-      const mine = load<u32>(counts + ((<usize>symbol) << 2));
-      if (32 - <u32>clz<u32>(mine) !== bits) continue;
-      let place = count++;
-      for (; place > from && load<u32>(nodes + ((<usize>(place - 1)) << 2)) > mine; place--) {
-        store<u32>(nodes + ((<usize>place) << 2), load<u32>(nodes + ((<usize>(place - 1)) << 2)));
-        store<u8>(leaves + place, load<u8>(leaves + place - 1));
-      }
-      store<u32>(nodes + ((<usize>place) << 2), mine);
-      store<u8>(leaves + place, symbol);
-    }
-  }
+  const count = sortCounts(counts, nodes, leaves, parents);
   // The two least nodes become one, which comes after all that were made before it.
   const last = (count << 1) - 2;
   let leaf: u32 = 0;
@@ -68,6 +53,39 @@ export function makeCode(scratch: usize): u32 {
   const log: u32 = load<u8>(depths);
   assign(scratch, count, log);
   return log;
+}
+
+/** Symbols that come at all, the rarest first, and their counts; returns how many. `scratch` has 80 bytes. */
+function sortCounts(counts: usize, nodes: usize, leaves: usize, scratch: usize): u32 {
+  // By how many bits a count has, then in place.
+  memory.fill(scratch, 0, 80);
+  let count: u32 = 0;
+  for (let symbol: usize = 0; symbol < 256; symbol++) {
+    const mine = load<u32>(counts + (symbol << 2));
+    if (mine === 0) continue;
+    count++;
+    // What has fewer bits is before all that has more.
+    const place = scratch + ((<usize>(33 - <u32>clz<u32>(mine))) << 2);
+    store<u32>(place, load<u32>(place) + 1);
+  }
+  let sum: u32 = 0;
+  for (let bits: usize = 0; bits < 80; bits += 4) store<u32>(scratch + bits, (sum += load<u32>(scratch + bits)));
+  // What is not there yet is not more than anything.
+  memory.fill(nodes, 0, (<usize>count) << 2);
+  for (let symbol: usize = 0; symbol < 256; symbol++) {
+    const mine = load<u32>(counts + (symbol << 2));
+    if (mine === 0) continue;
+    const free = scratch + ((<usize>(32 - <u32>clz<u32>(mine))) << 2);
+    let place: usize = load<u32>(free);
+    store<u32>(free, <u32>place + 1);
+    for (; place > 0 && load<u32>(nodes + ((place - 1) << 2)) > mine; place--) {
+      store<u32>(nodes + (place << 2), load<u32>(nodes + ((place - 1) << 2)));
+      store<u8>(leaves + place, load<u8>(leaves + place - 1));
+    }
+    store<u32>(nodes + (place << 2), mine);
+    store<u8>(leaves + place, <u32>symbol);
+  }
+  return count;
 }
 
 /** Depths of `count` leaves, the rarest first, become MAX_BITS at most, and stay a whole code. */
@@ -112,16 +130,27 @@ function assign(scratch: usize, count: u32, log: u32): void {
   const weights = scratch + ZstdPack.Weights;
   const leaves = scratch + ZstdPack.Leaves;
   const depths = scratch + ZstdPack.Depths;
+  // Where the next code of a weight is among all of 2^log; its first one comes after all that are longer.
+  const places = scratch + ZstdPack.Nodes;
   memory.fill(weights, 0, 256);
-  for (let i: u32 = 0; i < count; i++) store<u8>(weights + load<u8>(leaves + i), log + 1 - load<u8>(depths + i));
-  let place: u32 = 0;
-  for (let weight: u32 = 1; weight <= log; weight++) {
-    for (let symbol: u32 = 0; symbol < 256; symbol++) {
-      if (<u32>load<u8>(weights + symbol) !== weight) continue;
-      const code = (place >> (weight - 1)) | ((log + 1 - weight) << 16);
-      store<u32>(scratch + ((<usize>symbol) << 2), code, ZstdPack.HuffmanCodes);
-      place += 1 << (weight - 1);
-    }
+  memory.fill(places, 0, (MAX_BITS + 2) << 2);
+  for (let i: u32 = 0; i < count; i++) {
+    const weight = log + 1 - load<u8>(depths + i);
+    store<u8>(weights + load<u8>(leaves + i), weight);
+    const place = places + ((<usize>weight + 1) << 2);
+    store<u32>(place, load<u32>(place) + (1 << (weight - 1)));
+  }
+  for (let weight: usize = 1; weight <= <usize>log; weight++) {
+    const place = places + (weight << 2);
+    store<u32>(place, load<u32>(place) + load<u32>(place - 4));
+  }
+  for (let symbol: usize = 0; symbol < 256; symbol++) {
+    const weight: u32 = load<u8>(weights + symbol);
+    if (weight === 0) continue;
+    const place = places + ((<usize>weight) << 2);
+    const at = load<u32>(place);
+    store<u32>(place, at + (1 << (weight - 1)));
+    store<u32>(scratch + (symbol << 2), (at >> (weight - 1)) | ((log + 1 - weight) << 16), ZstdPack.HuffmanCodes);
   }
 }
 
@@ -161,7 +190,7 @@ function packWeights(scratch: usize, weights: usize, count: u32, output: usize):
   for (let i: u32 = 0; i <= MAX_BITS; i++) if (load<u32>(counts + ((<usize>i) << 2)) > 0) kinds++;
   if (kinds < 2) return 0;
   const log: u32 = 6;
-  chancesOf(scratch, MAX_BITS + 1, count, log);
+  chancesOf(scratch, counts, MAX_BITS + 1, count, log);
   let at = writeChances(scratch, MAX_BITS + 1, log, output);
   makeWriter(scratch, Weight, MAX_BITS + 1, log);
   let even: u32 = 0;

@@ -8,11 +8,11 @@ import { copyWild } from "./copy";
 export const SEQUENCE: u32 = 12;
 const SEEN_BITS: u64 = 13;
 /** Bytes that are looked up; a repeat of four of them is one. */
-const LOOK: u64 = 5;
+const LOOK: u64 = 6;
 /** 2^64 over the golden ratio. */
 const GOLDEN: u64 = ((<u64>0x9e3779b9) << 32) | 0x7f4a7c15;
 /** Where so many bytes have had no repeat, every other one is looked up, then every third, and so on. */
-const PATIENCE: u32 = 7;
+const PATIENCE: u32 = 6;
 /** The last bytes of a block are not looked up: a word has to fit. */
 const TAIL: usize = 12;
 
@@ -52,20 +52,37 @@ export function findSequences(scratch: usize, begin: usize, at: usize, end: usiz
   let anchor = at;
   let first = load<u32>(recent);
   let second = load<u32>(recent, 4);
+  // What has not been seen is at `base`, in front of all.
+  const base = begin - 1;
   const stop = end - begin > TAIL ? end - TAIL : begin;
   if (at === begin) at++;
   while (at < stop) {
-    const slot = seenAt(scratch, at);
-    let match: usize = begin + load<u32>(slot) - 1;
-    const known = load<u32>(slot) !== 0;
-    store<u32>(slot, <u32>(at - begin) + 1);
+    let slot = seenAt(scratch, at);
+    let seen = load<u32>(slot);
+    store<u32>(slot, <u32>(at - base));
     let length: u32 = 0;
     let value: u32 = 1;
-    const next = at + 1;
-    if (<usize>first <= next - begin && load<u32>(next) === load<u32>(next - first)) {
+    const next = at + 2;
+    if (load<u32>(next) === load<u32>(next - first)) {
       at = next;
       length = 4 + sameBytes(at - first + 4, at + 4, end);
-    } else if (known && load<u32>(match) === load<u32>(at)) {
+      if (load<u8>(at - 1) === load<u8>(at - 1 - first)) {
+        at--;
+        length++;
+      }
+    } else {
+      let match: usize = base + seen;
+      if (load<u32>(match) !== load<u32>(at) || seen === 0) {
+        at++;
+        slot = seenAt(scratch, at);
+        seen = load<u32>(slot);
+        store<u32>(slot, <u32>(at - base));
+        match = base + seen;
+        if (load<u32>(match) !== load<u32>(at) || seen === 0) {
+          at += 1 + ((at - anchor) >> PATIENCE);
+          continue;
+        }
+      }
       length = 4 + sameBytes(match + 4, at + 4, end);
       while (at > anchor && match > begin && load<u8>(at - 1) === load<u8>(match - 1)) {
         at--;
@@ -75,9 +92,6 @@ export function findSequences(scratch: usize, begin: usize, at: usize, end: usiz
       second = first;
       first = <u32>(at - match);
       value = first + 3;
-    } else {
-      at += 1 + ((at - anchor) >> PATIENCE);
-      continue;
     }
     const before = <u32>(at - anchor);
     copyWild(put, anchor, before);
@@ -90,15 +104,15 @@ export function findSequences(scratch: usize, begin: usize, at: usize, end: usiz
     at += length;
     anchor = at;
     if (at >= stop) break;
-    store<u32>(seenAt(scratch, from + 2), <u32>(from + 2 - begin) + 1);
-    store<u32>(seenAt(scratch, at - 2), <u32>(at - 2 - begin) + 1);
+    store<u32>(seenAt(scratch, from + 2), <u32>(from + 2 - base));
+    store<u32>(seenAt(scratch, at - 2), <u32>(at - 2 - base));
     // With no literals between, 1 means the offset before the last.
-    while (at < stop && <usize>second <= at - begin && load<u32>(at) === load<u32>(at - second)) {
+    while (at < stop && load<u32>(at) === load<u32>(at - second)) {
       const again = 4 + sameBytes(at - second + 4, at + 4, end);
       const last = second;
       second = first;
       first = last;
-      store<u32>(seenAt(scratch, at), <u32>(at - begin) + 1);
+      store<u32>(seenAt(scratch, at), <u32>(at - base));
       store<u32>(list, 0);
       store<u32>(list, again, 4);
       store<u32>(list, 1, 8);

@@ -77,27 +77,28 @@ export const enum ZstdScratch {
 export const enum ZstdPack {
   /** u32 each, 2^13 of them: where in the input, plus 1. */
   Seen = 0,
-  /** u32 each: literals length, match length, offset value; 32,768 and one of them at most, of a block of 128 KiB. */
-  Sequences = 65536,
-  /** A byte each: the codes of literals length, offset and match length, one list after the other. */
-  Codes = 458768,
-  Literals = 557088,
+  /**
+   * u32 each: literals length, match length, offset value; 32,768 and one of them at most, of a block of 128 KiB. Codes of
+   * lengths are above their 24 bits.
+   */
+  Sequences = 32768,
+  Literals = 426000,
   /** u32 each. */
-  Counts = 688192,
+  Counts = 557104,
   /** Huffman nodes: u32 counts, u16 parents, u8 depths; leaves in the order of their counts. */
-  Nodes = 689216,
-  Parents = 691264,
-  Depths = 692288,
-  Leaves = 692800,
+  Nodes = 558128,
+  Parents = 560176,
+  Depths = 561200,
+  Leaves = 561712,
   /** u32 each: a symbol's Huffman code, and its length above 16 bits. */
-  HuffmanCodes = 693056,
-  Weights = 694080,
+  HuffmanCodes = 561968,
+  Weights = 562992,
   /** i16 each: chances of a state code while it is made; then its symbols. */
-  Chances = 694336,
-  Symbols = 694848,
+  Chances = 563248,
+  Symbols = 563760,
   /** Of each kind, 1,536 bytes: 512 next states (u16), 64 times how to leave a symbol (u32, i32). */
-  States = 695360,
+  States = 564272,
   /** u32 each: the last two offsets, and bytes of literals. */
-  Recent = 701504,
-  Size = 701568,
+  Recent = 570416,
+  Size = 570480,
 }

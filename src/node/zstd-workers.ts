@@ -24,18 +24,29 @@ function pack(unit) {
   }
   const output = input + most + slack;
   bytes.set(unit, input);
-  return bytes.slice(output, output + core.zstd(input, unit.length, output, 0));
+  return bytes.subarray(output, output + core.zstd(input, unit.length, output, 0));
 }
 parentPort.on("message", ({ memory, lengths }) => {
   const answer = { memory, packed: [] };
+  const buffers = [memory.buffer];
   try {
     let at = 0;
-    for (const length of lengths) answer.packed.push(pack(memory.subarray(at, (at += length))));
+    let put = 0;
+    for (const length of lengths) {
+      const packed = pack(memory.subarray(at, (at += length)));
+      if (put + packed.length <= at) {
+        memory.set(packed, put);
+        answer.packed.push(memory.subarray(put, (put += packed.length)));
+      } else {
+        answer.packed.push(packed.slice());
+        buffers.push(answer.packed.at(-1).buffer);
+      }
+    }
   } catch (thrown) {
     answer.packed = [];
     answer.error = String((thrown && thrown.message) || thrown);
   }
-  parentPort.postMessage(answer, [memory.buffer, ...answer.packed.map(({ buffer }) => buffer)]);
+  parentPort.postMessage(answer, buffers);
 });
 `;
 

@@ -109,14 +109,15 @@ export class Engine implements Block, AsyncCloseable {
 
   /**
    * Carries out work on the image as a whole, once what is under way has completed and is durable; what is submitted
-   * meanwhile waits. @throws ParavaneError CLOSED, READ_ONLY, and what the work throws
+   * meanwhile waits. Without `durable` it has completed only, unless metadata has piled up.
+   * @throws ParavaneError CLOSED, READ_ONLY, and what the work throws
    */
-  async exclusive<T>(work: (image: Image) => Flow<T>): Promise<T> {
+  async exclusive<T>(work: (image: Image) => Flow<T>, { durable = true } = {}): Promise<T> {
     const context = { file: this.store.name };
     while (this.#exclusive) await this.#exclusive;
     if (this.#closing) throw new ParavaneError("CLOSED", "the disk is closed", context);
     if (this.readOnly) throw new ParavaneError("READ_ONLY", "the disk is read-only", context);
-    const done = this.#alone(work);
+    const done = this.#alone(work, durable);
     const over = () => {
       this.#exclusive = null;
     };
@@ -124,13 +125,13 @@ export class Engine implements Block, AsyncCloseable {
     return done;
   }
 
-  async #alone<T>(work: (image: Image) => Flow<T>): Promise<T> {
+  async #alone<T>(work: (image: Image) => Flow<T>, durable: boolean): Promise<T> {
     await run(this.#drain());
     if (!this.#begun) {
       const refused = await run(this.#begin());
       if (refused) throw refused;
     }
-    await run(this.#durable());
+    if (durable || this.image.crowded) await run(this.#durable());
     return run(work(this.image));
   }
 

@@ -9,7 +9,7 @@ export interface PackOrder {
   packing: Packing;
 }
 
-/** What became of them, or why nothing did; and the memory, back. */
+/** What became of them, in `memory` as far as it has room, or why nothing did. */
 export interface PackAnswer {
   memory: Uint8Array;
   packed: Uint8Array[];
@@ -36,9 +36,15 @@ export function serveCompression(
     const answer: PackAnswer = { memory, packed: [] };
     try {
       let at = 0;
+      let put = 0;
       for (const length of lengths) {
-        answer.packed.push(await compress(memory.subarray(at, at + length), packing));
+        const bytes = await compress(memory.subarray(at, at + length), packing);
         at += length;
+        // Where units were that are done with.
+        const fits = put + bytes.length <= at;
+        if (fits) memory.set(bytes, put);
+        answer.packed.push(fits ? memory.subarray(put, put + bytes.length) : bytes);
+        if (fits) put += bytes.length;
       }
     } catch (thrown) {
       answer.packed = [];
@@ -64,21 +70,23 @@ interface Member {
   worker: PackWorker;
   /** Orders under way, oldest first. */
   orders: Unit[][];
-  /** Buffers that came back. */
-  spare: Uint8Array[];
 }
 
-/** Units in one order, so that a message is worth its while; and orders that a worker has, so that it need not wait. */
-const ORDER = 8;
-const ORDERS = 2;
+/** Bytes of the units in one order, so that a message is worth its while; and orders that a worker has, so that it need not wait. */
+const ORDER = 2 ** 19;
+const ORDERS = 8;
 
 /**
  * Compresses on workers, `count` of them at most; each is started when there is more to do than those before it take. Waiting
- * units are not copied: whoever has them compressed bounds how many there are. `close` ends the workers; what is under way fails.
+ * units are not copied: whoever has them compressed bounds how many there are. The memory of what is released is used again.
+ * `close` ends the workers; what is under way fails.
  */
 export function compressPool(start: () => PackWorker, count: number): Compress & { close(): void } {
   const members: Member[] = [];
   const waiting: Unit[] = [];
+  /** Memory for orders that nobody uses, and the buffers of which somebody has something yet: of how many units. */
+  const spare: Uint8Array[] = [];
+  const lent = new WeakMap<ArrayBufferLike, number>();
   let failure: unknown;
   let scheduled = false;
 
@@ -89,10 +97,13 @@ export function compressPool(start: () => PackWorker, count: number): Compress &
     members.length = 0;
   };
   const join = () => {
-    const member: Member = { worker: start(), orders: [], spare: [] };
+    const member: Member = { worker: start(), orders: [] };
     member.worker.addEventListener("message", ({ data }: { data: PackAnswer }) => {
       const units = member.orders.shift() ?? [];
-      member.spare.push(data.memory);
+      const { memory } = data;
+      const count = data.packed.filter(({ buffer }) => buffer === memory.buffer).length;
+      if (count === 0) spare.push(memory);
+      else lent.set(memory.buffer, count);
       if (data.error !== undefined) for (const unit of units) unit.reject(new ParavaneError("IO", data.error));
       else for (const [i, unit] of units.entries()) unit.resolve(data.packed[i]);
       send();
@@ -110,11 +121,11 @@ export function compressPool(start: () => PackWorker, count: number): Compress &
         const idle = members.find(({ orders }) => orders.length === 0);
         const member = idle ?? (members.length < count ? join() : members.find(({ orders }) => orders.length < ORDERS));
         if (!member) return;
-        const [{ packing }] = waiting;
+        const [{ packing, bytes }] = waiting;
         // A share each, as long as that is worth a message.
-        const share = Math.min(ORDER, Math.ceil(waiting.length / count));
+        const share = Math.min(Math.max(1, Math.floor(ORDER / bytes.length)), Math.ceil(waiting.length / count));
         const other = waiting.findIndex((unit) => unit.packing !== packing);
-        order(member, waiting.splice(0, other < 0 ? share : Math.min(share, other)), packing);
+        order(member, waiting.splice(0, other < 0 ? share : Math.min(share, other)), packing, spare.pop());
       }
     } catch (thrown) {
       fail(thrown);
@@ -130,14 +141,19 @@ export function compressPool(start: () => PackWorker, count: number): Compress &
       // Units come in groups.
       queueMicrotask(send);
     });
-  return Object.assign(compress, { close: () => fail(new ParavaneError("CLOSED", "the compressor is closed")) });
+  const release = ({ buffer }: Uint8Array) => {
+    const left = (lent.get(buffer) ?? 0) - 1;
+    if (left > 0) lent.set(buffer, left);
+    else if (lent.delete(buffer)) spare.push(new Uint8Array(buffer));
+  };
+  const close = () => fail(new ParavaneError("CLOSED", "the compressor is closed"));
+  return Object.assign(compress, { release, close });
 }
 
-function order({ worker, orders, spare }: Member, units: Unit[], packing: Packing): void {
+function order({ worker, orders }: Member, units: Unit[], packing: Packing, spare: Uint8Array | undefined): void {
   const lengths = units.map(({ bytes }) => bytes.length);
   const total = lengths.reduce((sum, length) => sum + length, 0);
-  let memory = spare.pop();
-  if (!memory || memory.length < total) memory = new Uint8Array(Math.max(total, lengths[0] * ORDER));
+  const memory = spare && spare.length >= total ? spare : new Uint8Array(Math.max(total, ORDER));
   let at = 0;
   for (const { bytes } of units) {
     memory.set(bytes, at);

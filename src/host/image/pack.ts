@@ -12,9 +12,13 @@ import { Pace, type TaskOptions } from "./task.ts";
 import { webCompressor } from "./web-compressor.ts";
 import { engineOf } from "./whole.ts";
 
-/** Compresses one unit, as `packing` says. Several are under way together. `close` gives back what it holds, if anything. */
+/**
+ * Compresses one unit, as `packing` says. Several are under way together. What came out is given to `release` by whoever does
+ * not use it any more; nobody has to. `close` gives back what it holds, if anything.
+ */
 export interface Compress {
   (bytes: Uint8Array, packing: Packing): Promise<Uint8Array>;
+  release?(packed: Uint8Array): void;
   close?(): void;
 }
 
@@ -31,11 +35,12 @@ export interface PackOptions extends TaskOptions {
   skip?: (place: Place, source: Disk) => boolean;
 }
 
-/** Units that are read, compressed and written together, and how many such groups are under way. */
-const GROUP = 32;
-const GROUPS = 3;
+/** Bytes of the units that are read, compressed and written together, how many these are at the most, and groups under way. */
+const GROUP = 2 << 20;
+const MOST = 128;
+const GROUPS = 6;
 /** Bytes of compressed data that are written in one go. */
-const RUN = 16 << 20;
+const RUN = 2 << 20;
 
 /** A source, and the byte of the whole that it begins at. */
 interface Part {
@@ -64,7 +69,7 @@ export function packingOf(target: Disk): Packing {
 
 /**
  * Copies the content of disks, one after the other, compressed; where one ends and the next begins need not be between units.
- * What compression does not make smaller is stored as it is; what looks like noise is not even tried. Nothing else may use the target meanwhile. Memory: a few groups of units, and 16 MiB.
+ * What compression does not make smaller is stored as it is; what looks like noise is not even tried. Nothing else may use the target meanwhile. Memory: six groups of 2 MiB or of one unit, and as much that is compressed.
  * @throws ParavaneError UNSUPPORTED, OUT_OF_RANGE, ABORTED, and what reading and writing throw
  */
 export async function packDisk(sources: Disk | readonly Disk[], target: Disk, options: PackOptions): Promise<void> {
@@ -78,7 +83,7 @@ export async function packDisk(sources: Disk | readonly Disk[], target: Disk, op
     throw new ParavaneError("OUT_OF_RANGE", `${size} bytes at ${to} do not fit the target`, context);
   }
   const pace = new Pace(options, size);
-  const writer = new Writer(target);
+  const writer = new Writer(target, compress);
   const spare: ScanBuffers[] = [];
   const flying: Promise<Group>[] = [];
   const next = async () => {
@@ -92,7 +97,7 @@ export async function packDisk(sources: Disk | readonly Disk[], target: Disk, op
       const wait = pace.step(offsets[0]);
       if (wait) await wait;
       if (flying.length >= GROUPS) await next();
-      const buffers = spare.pop() ?? new ScanBuffers(GROUP, unit);
+      const buffers = spare.pop() ?? new ScanBuffers(groupOf(unit), unit);
       const group = packGroup(parts, target, offsets, buffers, packing, { ...options, compress });
       // Whoever awaits it later sees the failure.
       group.catch(() => {});
@@ -116,8 +121,14 @@ function joined(disks: readonly Disk[]): { parts: Part[]; size: number } {
   return { parts, size };
 }
 
+/** How many units a group has. */
+function groupOf(unit: number): number {
+  return Math.min(MOST, Math.max(1, Math.floor(GROUP / unit)));
+}
+
 /** Offsets of units that hold something to be written, some at a time. */
 async function* groups(parts: readonly Part[], unit: number, options: PackOptions) {
+  const most = groupOf(unit);
   const { fresh = false, zeros = false, skip = () => false } = options;
   let group: number[] = [];
   let next = 0;
@@ -129,7 +140,7 @@ async function* groups(parts: readonly Part[], unit: number, options: PackOption
       const end = Math.ceil((start + length) / unit) * unit;
       for (let at = Math.max(next, Math.floor(start / unit) * unit); at < end; at += unit) {
         group.push(at);
-        if (group.length < GROUP) continue;
+        if (group.length < most) continue;
         yield group;
         group = [];
       }
@@ -175,7 +186,10 @@ async function packGroup(
     if (noise && !packing.only) return "plain";
     const stored = noise && packing.codec === "zlib";
     const bytes = stored ? storedZlib(whole, buffers.adler32(i * unit, unit)) : await compress(whole, packing);
-    if (!packing.only && bytes.length >= unit) return "plain";
+    if (!packing.only && bytes.length >= unit) {
+      compress.release?.(bytes);
+      return "plain";
+    }
     group.packed.push({ offset: to + at, bytes });
     return "packed";
   });
@@ -192,11 +206,13 @@ async function packGroup(
 /** Gathers what is compressed, since such clusters are only written while nothing else is. */
 class Writer {
   readonly #target: Disk;
+  readonly #compress: Compress;
   #held: Packed[] = [];
   #bytes = 0;
 
-  constructor(target: Disk) {
+  constructor(target: Disk, compress: Compress) {
     this.#target = target;
+    this.#compress = compress;
   }
 
   async add(packed: readonly Packed[]): Promise<void> {
@@ -208,7 +224,8 @@ class Writer {
   async end(): Promise<void> {
     while (this.#held.length > 0) {
       const held = this.#held;
-      const left = await engineOf(this.#target).exclusive((image) => writeSome(image, held));
+      const left = await engineOf(this.#target).exclusive((image) => writeSome(image, held), { durable: false });
+      for (const { bytes } of held.slice(0, held.length - left.length)) this.#compress.release?.(bytes);
       this.#held = left;
     }
     this.#bytes = 0;

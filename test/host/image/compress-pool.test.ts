@@ -73,6 +73,37 @@ describe("compressPool", () => {
     compress.close();
   });
 
+  test("what has been packed stays as it is until it is released; then its memory is used again, not before all of it is", async () => {
+    const { start } = channels((bytes) => (bytes[0] === 7 ? new Uint8Array(UNIT + 1).fill(7) : bytes.slice(0, 50)));
+    const seen: number[] = [];
+    const watched = (): PackWorker => {
+      const worker = start();
+      const post = worker.postMessage.bind(worker);
+      worker.postMessage = (order, transfer) => {
+        // Its last byte is nobody's: whoever has it again has the memory again.
+        seen.push(order.memory[order.memory.length - 1]++);
+        post(order, transfer);
+      };
+      return worker;
+    };
+    const compress = compressPool(watched, 1);
+    const [first, second] = await Promise.all([0, 1].map((i) => compress(text(i), PACKING)));
+    expect(first.buffer).toBe(second.buffer);
+    compress.release!(first);
+    // What has become longer has no room there.
+    const [fourth, third] = await Promise.all([7, 2].map((i) => compress(text(i), PACKING)));
+    expect(fourth.buffer).not.toBe(third.buffer);
+    expect(seen).toEqual([0, 0]);
+    for (const [i, packed] of [first, second, third].entries()) expect(packed).toEqual(text(i).slice(0, 50));
+    expect(fourth).toEqual(new Uint8Array(UNIT + 1).fill(7));
+    for (const packed of [second, third, fourth]) compress.release!(packed);
+    // Memory that is asked for twice is given once.
+    compress.release!(third);
+    await Promise.all([0, 1, 2].map((i) => compress(text(i), PACKING)));
+    expect(seen.slice(2)).toEqual([1]);
+    compress.close();
+  });
+
   test("a worker that fails, or cannot start, fails everything, now and later; so does closing", async () => {
     const { start, ports } = channels();
     const compress = compressPool(start, 2);

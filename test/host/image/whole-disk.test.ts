@@ -199,6 +199,31 @@ describe("packDisk", () => {
     }
   });
 
+  test("it does not wait for the disk between pieces; of large clusters only a few are in memory", async () => {
+    const size = 48 * MiB;
+    for (const clusterSize of [4096, 65536, 2 * MiB]) {
+      const source = await made("raw", size);
+      await writeBytes(source, 0, text(size, "text "));
+      const store = new KeptStore();
+      const target = await createDisk(store, { format: "qcow2", size, clusterSize });
+      let flushes = 0;
+      store.flush = () => void flushes++;
+      let [now, most] = [0, 0];
+      const half = async (bytes: Uint8Array) => {
+        most = Math.max(most, (now += bytes.length));
+        await new Promise((resolve) => setImmediate(resolve));
+        now -= bytes.length;
+        return bytes.slice(0, bytes.length / 2);
+      };
+      await packDisk(source, target, { compress: half, fresh: true });
+      // Only where metadata has piled up.
+      expect([clusterSize, flushes > 4, most > 12 * MiB]).toEqual([clusterSize, false, false]);
+      await target.close();
+      expect(flushes).toBeGreaterThan(0);
+      expect((await checkImage(store)).compressedClusters).toBe(size / clusterSize);
+    }
+  });
+
   test("what fails stops it with its cause: the compressor, the source, the signal, a format that packs nothing", async () => {
     const source = await made("raw", 8 * MiB);
     await writeBytes(source, 0, text(8 * MiB, "text "));

@@ -79,12 +79,14 @@ export const convert: ImgVerb = {
       const sources: Source[] = [];
       const opened: Disk[] = [];
       const shared = sharedBy(given, asked, format);
+      // Where threads do the work there is nothing that this one should go on with while it reads or writes.
+      const direct = shared !== undefined || given.flags.has("c");
       let parentDisk: Disk | undefined;
       try {
         const f = lastOf(given, "f");
         for (const file of files) {
           const snapshot = await snapshotOption(given, file, f);
-          const source = await openNamed(file, { ...openingOf(given), ...snapshot, async: !shared });
+          const source = await openNamed(file, { ...openingOf(given), ...snapshot, async: !direct });
           opened.push(source);
           const base = parent && depthOf(source, parentPath(to, parent.name));
           const onLoss = (offset: number, _: number, { message }: Error) => {
@@ -135,7 +137,7 @@ export const convert: ImgVerb = {
           // The disk that is filled closes it.
           openParent: parent && (() => openParent(to, parent)),
           durable: asked.durable,
-          direct: shared !== undefined,
+          direct,
           signal,
         };
         const zeros = !parent && !isDevice(to) && !formatNamed(format).noise;

@@ -72,7 +72,7 @@ interface Member {
   orders: Unit[][];
 }
 
-/** Bytes of the units in one order, so that a message is worth its while; and orders that a worker has, so that it need not wait. */
+/** Bytes of the units in one order, so that a message is worth it; and orders that a worker has, so that it need not wait. */
 const ORDER = 2 ** 19;
 const ORDERS = 8;
 

@@ -69,7 +69,8 @@ export function packingOf(target: Disk): Packing {
 
 /**
  * Copies the content of disks, one after the other, compressed; where one ends and the next begins need not be between units.
- * What compression does not make smaller is stored as it is; what looks like noise is not even tried. Nothing else may use the target meanwhile. Memory: six groups of 2 MiB or of one unit, and as much that is compressed.
+ * What compression does not make smaller is stored as it is; what looks like noise is not even tried. Nothing else may use the
+ * target meanwhile. Memory: six groups of 2 MiB, or of one unit, and as much again that is compressed.
  * @throws ParavaneError UNSUPPORTED, OUT_OF_RANGE, ABORTED, and what reading and writing throw
  */
 export async function packDisk(sources: Disk | readonly Disk[], target: Disk, options: PackOptions): Promise<void> {

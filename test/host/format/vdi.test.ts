@@ -10,6 +10,7 @@ import { measureImage } from "../../../src/host/image/measure.ts";
 import { MemoryStore } from "../../../src/host/store/memory.ts";
 import { dataFile } from "../../support/data.ts";
 import { KeptStore } from "../../support/disks.ts";
+import { whole } from "../../support/life.ts";
 import { contentOf } from "../../support/stores.ts";
 
 const MiB = 2 ** 20;
@@ -158,6 +159,53 @@ describe("differencing disks", () => {
       code: "INVALID",
     });
   });
+});
+
+test("a map behind the blocks is left alone by writing, emptying, mending and a change of size", async () => {
+  // The same blocks, with the map behind where the last was, and one moved behind that, where there is another, too.
+  const moved = async () => {
+    const bytes = await made();
+    const all = new Uint8Array(bytes.length + 3 * BLOCK);
+    all.set(bytes);
+    all.set(bytes.subarray(512, 1024), bytes.length);
+    const view = new DataView(all.buffer);
+    all.copyWithin(bytes.length + BLOCK, bytes.length - BLOCK, bytes.length);
+    all.fill(0, bytes.length - BLOCK, bytes.length);
+    for (let i = 0; i < 8; i++) {
+      const at = bytes.length + i * 4;
+      if (view.getUint32(at, true) === 2) view.setUint32(at, 4, true);
+    }
+    all.fill(0x16, bytes.length + 2 * BLOCK);
+    view.setUint32(bytes.length + 6 * 4, 5, true);
+    all.fill(0xff, 512, 1024);
+    view.setUint32(340, bytes.length, true);
+    view.setUint32(388, 6, true);
+    return new KeptStore(all);
+  };
+  const wanted = [0x10, 0x11, 0, 0x13, 0, 0, 0x16, 0];
+  const store = await moved();
+  expect(check(store)).toMatchObject({ leaks: 1, corruptions: 0 });
+  expect(repair(store)).toMatchObject({ leaks: 0, corruptions: 0, allocatedClusters: 4 });
+  expect(await fills(await openDisk(store))).toEqual(wanted);
+  for (const source of [store, await moved()]) {
+    const disk = await openDisk(source);
+    await writeBytes(disk, 5 * BLOCK, new Uint8Array(BLOCK).fill(0x15));
+    expect(await fills(disk)).toEqual(wanted.with(5, 0x15));
+    await disk.resize(1000 * BLOCK);
+    await disk.resize(8 * BLOCK);
+    expect(await fills(disk)).toEqual(wanted.with(5, 0x15));
+    await disk.close();
+    repair(source);
+    expect(check(source)).toMatchObject({ leaks: 0, corruptions: 0, allocatedClusters: 5 });
+  }
+  const left = await moved();
+  const emptied = await openDisk(left);
+  await whole(emptied, (image) => image.empty!());
+  expect(check(left)).toMatchObject({ leaks: 0, corruptions: 0, allocatedClusters: 0 });
+  expect(await fills(emptied)).toEqual(wanted.fill(0));
+  await writeBytes(emptied, 0, new Uint8Array(BLOCK).fill(0x10));
+  expect(await fills(emptied)).toEqual(wanted.with(0, 0x10));
+  await emptied.close();
 });
 
 describe("damage", () => {

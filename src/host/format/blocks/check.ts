@@ -1,6 +1,16 @@
 import type { Flow } from "../../../core/flow.ts";
 import type { CheckReport, Problem } from "../../../core/format.ts";
-import { type BlockLayout, blocksOf, eachUsed, endOf, isSound, overlapping, placeOf, usedValues } from "./layout.ts";
+import {
+  type BlockLayout,
+  blocksOf,
+  eachUsed,
+  endOf,
+  isSound,
+  overlapping,
+  placeOf,
+  room,
+  usedValues,
+} from "./layout.ts";
 
 const MAX_PROBLEMS = 100;
 
@@ -57,7 +67,7 @@ export function* checkBlocks(layout: BlockLayout): Flow<Found> {
   let free = start;
   for (const value of values) {
     const next = placeOf(layout, value);
-    const gap = Math.floor((next - free) / stride);
+    const gap = room(layout, free, next);
     if (gap > 0) note("leak", "file", free, `has ${next - free} bytes that nothing uses`, gap);
     free = Math.max(free, next + stride);
   }

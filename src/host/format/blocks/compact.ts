@@ -1,6 +1,16 @@
 import { type Flow, wait } from "../../../core/flow.ts";
 import { alignUp, copy, corrupt, read, write } from "../io.ts";
-import { type BlockLayout, eachUsed, endOf, entryFor, isSound, isUsed, placeOf, usedValues } from "./layout.ts";
+import {
+  type BlockLayout,
+  eachUsed,
+  endOf,
+  entryFor,
+  freePlace,
+  isSound,
+  isUsed,
+  placeOf,
+  usedValues,
+} from "./layout.ts";
 
 /**
  * Moves the last blocks into gaps before them, and ends the file after the last that is left. Data is copied where nothing
@@ -16,15 +26,18 @@ export function* compact(layout: BlockLayout): Flow<number> {
 
 /** Where each of the last blocks goes: value by value. */
 function gapsFor(layout: BlockLayout, values: Uint32Array): Map<number, number> {
-  const { start, stride, entry } = layout;
+  const { start, stride } = layout;
   const moves = new Map<number, number>();
   let top = values.length - 1;
   // What a block may begin at: as far from `origin` as an entry can say.
-  let free = entry.origin + alignUp(start - entry.origin, entry.unit);
+  let free = freePlace(layout, start);
   for (let i = 0; i <= top; i++) {
     const next = placeOf(layout, values[i]);
-    for (; free + stride <= next && i <= top; free += stride) moves.set(values[top--], entryFor(layout, free));
-    free = Math.max(free, next + stride);
+    while (free + stride <= next && i <= top) {
+      moves.set(values[top--], entryFor(layout, free));
+      free = freePlace(layout, free + stride);
+    }
+    free = freePlace(layout, Math.max(free, next + stride));
   }
   return moves;
 }

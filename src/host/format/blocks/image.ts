@@ -175,13 +175,13 @@ export abstract class BlocksImage implements Image {
 
   /** Drops all blocks; each is there or gone, wherever power is lost. */
   protected *dropAll(): Flow {
-    const { store, table, entry, start } = this.layout;
+    const { store, table, entry } = this.layout;
     // Both formats' entry is four times the same byte.
     yield* fill(store, table.position, table.position + table.entries * 4, entry.absent & 0xff);
     yield* wait(store.flush());
-    if (store.size > start) yield* wait(store.resize(start));
+    this.end = endOf(this.layout, new Uint32Array(0));
+    if (store.size > this.end) yield* wait(store.resize(this.end));
     yield* wait(store.flush());
-    this.end = start;
   }
 
   /** The image has been changed as a whole. */

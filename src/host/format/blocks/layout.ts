@@ -87,9 +87,27 @@ export function overlapping(layout: BlockLayout, values: Uint32Array): Set<numbe
   return shared;
 }
 
-/** Where the last of them ends. */
+/** Where the last of them ends, and the table, should it be among them or behind. */
 export function endOf(layout: BlockLayout, values: Uint32Array): number {
-  const { start, entry } = layout;
-  if (values.length === 0) return entry.origin + alignUp(start - entry.origin, entry.unit);
-  return placeOf(layout, values[values.length - 1]) + layout.stride;
+  const last = values.length === 0 ? layout.start : placeOf(layout, values[values.length - 1]) + layout.stride;
+  return nextPlace(layout, Math.max(last, tableEnd(layout)));
+}
+
+const tableEnd = ({ table }: BlockLayout): number => table.position + table.entries * 4;
+const nextPlace = ({ entry }: BlockLayout, from: number): number =>
+  entry.origin + alignUp(Math.max(0, from - entry.origin), entry.unit);
+
+/** The first place from `from` on where a block is not over the table. */
+export function freePlace(layout: BlockLayout, from: number): number {
+  const place = nextPlace(layout, from);
+  const over = place < tableEnd(layout) && place + layout.stride > layout.table.position;
+  return over ? nextPlace(layout, tableEnd(layout)) : place;
+}
+
+/** Blocks that have room in [from, to) beside the table. */
+export function room(layout: BlockLayout, from: number, to: number): number {
+  const { table, stride } = layout;
+  const end = tableEnd(layout);
+  if (end <= from || table.position >= to) return Math.max(0, Math.floor((to - from) / stride));
+  return room(layout, from, table.position) + room(layout, nextPlace(layout, end), to);
 }

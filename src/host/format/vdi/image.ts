@@ -76,7 +76,7 @@ export class VdiImage extends BlocksImage {
       throw unsupported(this.layout.store, "header", "a fixed VDI keeps its blocks");
     }
     yield* this.dropAll();
-    yield* this.change({ allocated: 0 });
+    yield* this.change({ allocated: this.#slots });
     this.renew(layoutOf(this.layout.store, this.#header));
   }
 

@@ -97,7 +97,7 @@ function* moveTable(layout: VdiLayout, blocks: number): Flow<HeaderChange> {
   const { store, start, stride, table } = layout;
   // The space of an older map is used again when it is large enough.
   const behind = start - alignUp(table.position + table.entries * 4, SECTOR);
-  const front = table.position - SECTOR;
+  const front = Math.min(start, table.position) - SECTOR;
   const needed = blocks * 4;
   let [position, shift] = [start, Math.ceil(needed / stride)];
   if (needed <= front) [position, shift] = [SECTOR, 0];

@@ -4,6 +4,7 @@ import { dataFile } from "../support/data.ts";
 import { KeptStore } from "../support/disks.ts";
 import type { Pick } from "../support/fuzz-disk.ts";
 import { damaged, fuzzImages, imagesOf, oddNumber, WRITTEN } from "../support/fuzz-images.ts";
+import { fuzzRepair } from "../support/fuzz-repair.ts";
 
 /** 32-bit fields that are interpreted. */
 const FIELDS = [0, 12, 16, 28, 32, 36, 40, 44, 48, 52, 56, 60];
@@ -42,4 +43,25 @@ fuzzImages({
     ...["opened", "Read: Ok", "Read: Media", "Write: Ok", "Write: Media", "WriteZeroes: Ok", "Flush: Ok"],
     ...["check: done", "repair: done", "repair: CORRUPT", "refused: CORRUPT header", "refused: UNSUPPORTED header"],
   ],
+});
+
+/** Bitmaps are kept, wherever they are. */
+const keepsLeaks = (bytes: Uint8Array) => bytes.subarray(56, 64).some((byte) => byte !== 0);
+
+fuzzRepair({
+  title: "Parallels disks",
+  format: parallels,
+  runs: 400,
+  make: (pick) => ({ bytes: damaged(pick, images[pick(images.length)], change) }),
+  keepsLeaks,
+});
+
+fuzzRepair({
+  title: "newest files of Parallels bundles",
+  format: bundleFormat(SIZE, first),
+  runs: 200,
+  open: (store, options) => openBundle(store, SIZE, first, options),
+  make: (pick) => ({ bytes: damaged(pick, images[1 + pick(images.length - 1)], change) }),
+  stays: ({ message }) => message.includes("its part of the disk"),
+  keepsLeaks,
 });

@@ -2,6 +2,7 @@ import { vdi } from "../../src/host/format/vdi/index.ts";
 import { dataFile } from "../support/data.ts";
 import type { Pick } from "../support/fuzz-disk.ts";
 import { familyOf, fuzzImages, membersOf, oddNumber, WHOLE, WHOLE_WORKS } from "../support/fuzz-images.ts";
+import { fuzzRepair } from "../support/fuzz-repair.ts";
 
 /** 32-bit fields that are interpreted. */
 const FIELDS = [64, 68, 72, 76, 80, 340, 344, 348, 360, 368, 372, 376, 380, 384, 388, 424, 440];
@@ -28,3 +29,5 @@ fuzzImages({
     "refused: NOT_FOUND parent locator",
   ],
 });
+
+fuzzRepair({ title: "VDIs", format: vdi, runs: 400, make: membersOf(family, change) });

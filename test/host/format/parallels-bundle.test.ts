@@ -258,10 +258,26 @@ test("leaks and corruptions of all files are counted, and mended, where one file
   expect(repair("leaks")).toMatchObject({ leaks: 0, corruptions: 1 });
   expect(repair("all")).toMatchObject({ leaks: 0, corruptions: 0 });
   same(await readBytes(await again(), 0, SIZE), NOW);
-  stores.get("1.1.hds")!.writev(64, new Uint8Array([0xff, 0xff, 0xff, 0x7f]), SegmentList.of(0, 4));
+  // Where the snapshot has something, too.
+  const cluster = new DataView(MADE.files["1.1.hds"].slice().buffer).getUint32(28, true) * 512;
+  const index = Math.floor(THEN.subarray(SIZE / 2).findIndex((byte) => byte !== 0) / cluster);
+  const lost = Uint8Array.of(0xff, 0xff, 0xff, 0x7f);
+  const newest = stores.get("1.1.hds")!;
+  newest.writev(newest.size, new Uint8Array(cluster).fill(0x99), SegmentList.of(0, cluster));
+  newest.writev(64 + index * 4, lost, SegmentList.of(0, 4));
   const table = expect.objectContaining({ kind: "structure", structure: "block allocation table of 1.1.hds" });
   expect(check()).toMatchObject({ corruptions: 1, problems: expect.arrayContaining([table]) });
-  expect(() => repair("all")).toThrow(/damaged beyond this repair/);
+  expect(() => repair("leaks")).toThrow(/damaged beyond this repair/);
+  expect(repair("all")).toMatchObject({ leaks: 0, corruptions: 0 });
+  expect(check()).toMatchObject({ leaks: 0, corruptions: 0, problems: [] });
+  const begin = SIZE / 2 + index * cluster;
+  const content = NOW.slice().fill(0, begin, begin + cluster);
+  same(await readBytes(await again(), 0, SIZE), content);
+  // In the oldest file it is a hole.
+  const oldest = stores.get("0.0.hds")!;
+  oldest.writev(64, lost, SegmentList.of(0, 4));
+  expect(repair("all")).toMatchObject({ leaks: 0, corruptions: 0 });
+  expect(contentOf(oldest).slice(64, 68)).toEqual(new Uint8Array(4));
 });
 
 test("without snapshots the usual GUID is meant", async () => {

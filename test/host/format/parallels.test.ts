@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { run } from "../../../src/core/flow.ts";
 import type { CheckReport } from "../../../src/core/format.ts";
+import { SegmentList } from "../../../src/core/segments.ts";
 import { readBytes, writeBytes } from "../../../src/host/block/bytes.ts";
 import { createDisk, type Disk, openDisk } from "../../../src/host/block/open.ts";
 import { parallels } from "../../../src/host/format/parallels/index.ts";
@@ -9,7 +10,8 @@ import { MemoryStore } from "../../../src/host/store/memory.ts";
 import { dataFile } from "../../support/data.ts";
 import { KeptStore } from "../../support/disks.ts";
 import { BLOCK, cutEverywhere, SIZE } from "../../support/life.ts";
-import { contentOf } from "../../support/stores.ts";
+import { afterCut, RecordingStore } from "../../support/power.ts";
+import { contentOf, randomFrom } from "../../support/stores.ts";
 import { tier } from "../../support/tier.ts";
 
 const check = (store: MemoryStore) => run(parallels.check!(store)) as CheckReport;
@@ -124,9 +126,55 @@ describe("damage", () => {
     await expect(readBytes(disk, 0, 512)).rejects.toMatchObject({ code: "CORRUPT" });
     expect((await readBytes(disk, BLOCK, 512))[0]).toBe(0x11);
     expect(check(far)).toMatchObject({ corruptions: 1 });
-    expect(() => repair(far)).toThrow(/beyond this repair/);
+    expect(() => repair(far, "leaks")).toThrow(/beyond this repair/);
     const shared = patched(await made(), { 64: 3 });
     await expect(writeBytes(await openDisk(shared), 0, new Uint8Array(512))).rejects.toMatchObject({ code: "CORRUPT" });
+  });
+
+  test("is mended when that is asked for: what is lost reads as zeros, what is shared is copied", async () => {
+    const sound = { leaks: 0, corruptions: 0 };
+    const store = patched(await made(), { 64: 1000, 72: 3, 76: 3, 80: 3 });
+    expect(check(store).corruptions).toBeGreaterThan(1);
+    expect(repair(store)).toMatchObject({ ...sound, allocatedClusters: 4 });
+    expect(check(store)).toMatchObject(sound);
+    const disk = await openDisk(store);
+    expect(await fills(disk, 6)).toEqual([0, 0x11, 0x11, 0x11, 0x11, 0]);
+    // Each has its own now.
+    for (const block of [1, 2, 3, 4]) await writeBytes(disk, block * BLOCK, new Uint8Array(512).fill(block));
+    expect(await fills(disk, 6)).toEqual([0, 1, 2, 3, 4, 0]);
+    await disk.close();
+    expect(check(store)).toMatchObject(sound);
+  });
+
+  test("of the older kind may be half over another block", async () => {
+    const bytes = dataFile("qemu-parallels-v1.hdd");
+    const before = await fills(await openDisk(new MemoryStore(bytes, { readOnly: true })), 6);
+    const first = word(bytes, 64);
+    const store = patched(bytes, { 68: first + 1, 72: first });
+    const read = async () => Buffer.from(await readBytes(await openDisk(store, { readOnly: true }), 0, 3 * BLOCK));
+    const damaged = await read();
+    expect(check(store).corruptions).toBe(3);
+    expect(repair(store)).toMatchObject({ leaks: 0, corruptions: 0 });
+    expect((await read()).equals(damaged)).toBe(true);
+    expect((await fills(await openDisk(store), 4))[2]).toBe(before[0]);
+  });
+
+  test("is what it was, or nearer to being mended, whenever a power cut ends the mending", async () => {
+    const bytes = contentOf(patched(await made(), { 64: 1000, 72: 3, 80: 2 }));
+    const store = new RecordingStore();
+    store.resize(bytes.length);
+    store.writev(0, bytes, SegmentList.of(0, bytes.length));
+    store.flush();
+    const begin = store.steps.length;
+    repair(store);
+    expect(store.steps.length).toBeGreaterThan(begin + 5);
+    for (let count = begin; count <= store.steps.length; count++) {
+      for (const random of [undefined, randomFrom(count)]) {
+        const cut = afterCut(store.steps, count, random);
+        expect(repair(cut)).toMatchObject({ leaks: 0, corruptions: 0 });
+        expect(await fills(await openDisk(cut), 6)).toEqual([0, 0x11, 0x11, 0x13, 0x10, 0]);
+      }
+    }
   });
 
   test("space that nothing uses is a leak, and is given back", async () => {

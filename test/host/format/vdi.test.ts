@@ -243,7 +243,9 @@ describe("damage", () => {
     expect((await readBytes(disk, BLOCK, 512))[0]).toBe(0x11);
     await disk.close();
     expect(check(far)).toMatchObject({ corruptions: 1 });
-    expect(() => repair(far)).toThrow(/beyond this repair/);
+    expect(() => repair(far, "leaks")).toThrow(/beyond this repair/);
+    expect(repair(far)).toMatchObject({ leaks: 0, corruptions: 0, allocatedClusters: 2 });
+    expect(await fills(await openDisk(far))).toEqual([0, 0x11, 0, 0x13, 0, 0, 0, 0]);
 
     const shared = patched(await made(), { 512: 2 });
     const other = await openDisk(shared);
@@ -251,6 +253,13 @@ describe("damage", () => {
     await expect(writeBytes(other, 5 * BLOCK, new Uint8Array(512))).rejects.toMatchObject({ code: "CORRUPT" });
     await other.close();
     expect(check(shared).problems.map(({ kind }) => kind)).toContain("structure");
+    expect(repair(shared)).toMatchObject({ leaks: 0, corruptions: 0, allocatedClusters: 3 });
+    const mended = await openDisk(shared);
+    await writeBytes(mended, 0, new Uint8Array(512).fill(0x55));
+    await writeBytes(mended, 5 * BLOCK, new Uint8Array(512).fill(0x66));
+    expect(await fills(mended)).toEqual([0x55, 0x11, 0, 0x13, 0, 0x66, 0, 0]);
+    await mended.close();
+    expect(check(shared)).toMatchObject({ leaks: 0, corruptions: 0 });
   });
 
   test("a count that is too small is made right before another block is written", async () => {

@@ -1,5 +1,7 @@
+import { ParavaneError } from "../../../core/error.ts";
 import type { Flow } from "../../../core/flow.ts";
 import type { CheckReport, Problem } from "../../../core/format.ts";
+import type { Store } from "../../../core/store.ts";
 import {
   type BlockLayout,
   blocksOf,
@@ -74,4 +76,11 @@ export function* checkBlocks(layout: BlockLayout): Flow<Found> {
   const rest = Math.floor((store.size - end) / stride);
   if (rest > 0) note("leak", "file", end, `has ${store.size - end} bytes at the end that nothing uses`, rest);
   return { report, end, note };
+}
+
+/** Of a table that is bad, where only leaks are to be mended: what is used is not known. */
+export function beyond({ name }: Store, { structure, offset, message }: Problem): ParavaneError {
+  const context = { file: name, structure, offset };
+  const hint = "Mend that first; what was lost reads as zeros then: paravane img check -r all";
+  return new ParavaneError("CORRUPT", `the image is damaged beyond this repair: ${message}`, context, { hint });
 }

@@ -14,16 +14,16 @@ export function* checkBundle(store: Store, options: CheckFiles = {}): Flow<Check
   return yield* each(store, options, true, checkParallels);
 }
 
-/** Mends each expanding disk by itself. @throws ParavaneError CORRUPT, and as opening does */
+/** Mends each expanding disk by itself. @throws ParavaneError as `repairParallels`, and as opening does */
 export function* repairBundle(store: Store, what: "leaks" | "all", options: CheckFiles = {}): Flow<CheckReport> {
-  return yield* each(store, options, false, (file) => repairParallels(file, what));
+  return yield* each(store, options, false, (file, over) => repairParallels(file, what, { over }));
 }
 
 function* each(
   store: Store,
   { openFile }: CheckFiles,
   readOnly: boolean,
-  work: (file: Store) => Flow<CheckReport>,
+  work: (file: Store, over: boolean) => Flow<CheckReport>,
 ): Flow<CheckReport> {
   const report = emptyReport(0);
   const opened: Store[] = [];
@@ -33,7 +33,8 @@ function* each(
     const storages = yield* openLayers(store, yield* readDescriptor(store), { ...opening, readOnly: true }, opened);
     for (const { from, to, layers } of storages) {
       for (const [depth, { image, store: file, file: name }] of layers.entries()) {
-        const own = image ? yield* work(file) : plain(file.size);
+        // What an older file holds is not what was lost.
+        const own = image ? yield* work(file, depth < layers.length - 1) : plain(file.size);
         const size = image?.size ?? file.size;
         // What was before the disk grew is smaller.
         if (depth === 0 && size < to - from) {

@@ -1,13 +1,13 @@
-import { ParavaneError } from "../../../core/error.ts";
 import { type Flow, wait } from "../../../core/flow.ts";
 import type { CheckReport } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
-import { checkBlocks, type Found } from "../blocks/check.ts";
+import { beyond, checkBlocks, type Found } from "../blocks/check.ts";
 import { blocksOf, entryFor } from "../blocks/layout.ts";
+import { mendTable } from "../blocks/mend.ts";
 import { fill, write } from "../io.ts";
 import { changedHeader } from "./header.ts";
 import { readLayout, TABLE, type VdiLayout } from "./layout.ts";
-import { recount } from "./resize.ts";
+import { changeHeader, recount } from "./resize.ts";
 
 /**
  * Looks at every entry of the map: can a block be there, and does nothing else have its place? Then compares the header's
@@ -34,17 +34,19 @@ function* inspect(layout: VdiLayout): Flow<Found> {
 }
 
 /**
- * Moves blocks into gaps and gives unused space back; with "all", also makes the count right.
- * @throws ParavaneError CORRUPT when the map is bad, which nothing here can mend
+ * Moves blocks into gaps and gives unused space back; with "all", also makes the count right, and first the map sound.
+ * @throws ParavaneError CORRUPT when the map is bad, and is not to be mended; NO_SPACE
  */
 export function* repairVdi(store: Store, what: "leaks" | "all"): Flow<CheckReport> {
   const layout = yield* readLayout(store);
-  const { report } = yield* inspect(layout);
+  let { report } = yield* inspect(layout);
   const bad = report.problems.find(({ kind, structure }) => kind === "structure" && structure === TABLE);
   if (bad) {
-    const { structure, offset, message } = bad;
-    const context = { file: store.name, structure, offset };
-    throw new ParavaneError("CORRUPT", `the image is damaged beyond this repair: ${message}`, context);
+    if (what !== "all") throw beyond(store, bad);
+    // Other products put a new block where the count says.
+    const grown = (end: number) => changeHeader(layout, { allocated: entryFor(layout, end) });
+    yield* mendTable(layout, { grown });
+    report = (yield* inspect(layout)).report;
   }
   const { header, table } = layout;
   const short = report.problems.some(({ kind }) => kind === "count");

@@ -30,7 +30,7 @@ export function* resizeVdi(layout: VdiLayout, wanted: number, backing: Block | u
   return layout.header;
 }
 
-function* changeHeader(layout: VdiLayout, change: HeaderChange): Flow {
+export function* changeHeader(layout: VdiLayout, change: HeaderChange): Flow {
   const bytes = changedHeader(layout.header, change);
   yield* write(layout.store, 0, bytes);
   yield* wait(layout.store.flush());

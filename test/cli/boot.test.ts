@@ -136,8 +136,8 @@ test("the help teaches, and what is missing is named with what to do", async () 
   writeFileSync(join(folder, "empty.img"), new Uint8Array(1 << 20));
   const cases: [string[], number, RegExp][] = [
     [["boot"], 2, /nothing to boot/],
-    [["boot", "--bios", join(folder, "none.bin"), join(folder, "empty.img")], 1, /there is no .*none\.bin/],
-    [["boot", "--script", join(folder, "none.txt"), join(folder, "empty.img")], 1, /none\.txt/],
+    [["boot", "--bios", join(folder, "none.bin"), join(folder, "empty.img")], 1, /there is no file .*none\.bin/],
+    [["boot", "--script", join(folder, "none.txt"), join(folder, "empty.img")], 1, /: there is no file .*none\.txt$/m],
   ];
   for (const [args, code, message] of cases) {
     const ended = await paravane(args);

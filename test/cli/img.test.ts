@@ -49,7 +49,44 @@ test("-o help lists a format's options", async () => {
   }
 });
 
+test("amend -o help lists what amend changes, and no more", async () => {
+  const qcow2 = await ours("amend", "-o", "help");
+  for (const name of ["compat", "size", "backing_fmt", "encrypt.state", "encrypt.new-secret"])
+    expect(qcow2.stdout).toMatch(new RegExp(`^  ${name.replace(".", "\\.")} `, "m"));
+  expect(qcow2.stdout).not.toMatch(/cluster_size|cipher|preallocation/);
+  expect((await ours("amend", "-f", "luks", "-o", "help")).stdout).toMatch(/^ {2}keyslot /m);
+  expect(await ours("amend", "-f", "vpc", "-o", "help")).toMatchObject({ code: 1, stdout: "" });
+});
+
 describe("a new image", () => {
+  test("in a folder that is not there is refused by the name that was given", async () => {
+    const path = at("none/new.qcow2");
+    for (const args of [
+      ["create", "-f", "qcow2", path, "1M"],
+      ["convert", at("source.raw"), path],
+    ]) {
+      fs.writeFileSync(at("source.raw"), new Uint8Array(512));
+      const { code, stderr } = await ours(...args);
+      expect(code).toBe(1);
+      expect(stderr).toContain(`'${path}'`);
+      expect(stderr).toContain(`There is no folder ${at("none")}`);
+      expect(stderr).not.toContain("partial");
+    }
+  });
+
+  test("of LUKS is made and written by dd", async () => {
+    fs.writeFileSync(at("key"), "secret");
+    fs.writeFileSync(at("source.raw"), new Uint8Array(65536).fill(7));
+    const words = [`if=${at("source.raw")}`, `of=${at("new.luks")}`];
+    expect((await ours("dd", "-O", "luks", ...words)).stderr).toContain("--passphrase-file");
+    const key = ["--passphrase-file", at("key")];
+    expect(await ours("dd", "-O", "luks", ...key, ...words)).toMatchObject({ code: 0, stderr: "" });
+    expect((await ours("compare", ...key, at("source.raw"), at("new.luks"))).code).toBe(0);
+    fs.writeFileSync(at("source.raw"), new Uint8Array(65536).fill(9));
+    expect(await ours("dd", "-n", "-O", "luks", ...key, ...words)).toMatchObject({ code: 0, stderr: "" });
+    expect((await ours("compare", ...key, at("source.raw"), at("new.luks"))).code).toBe(0);
+  });
+
   test("goes where a link points, keeps the old file's mode, and brings its data file", async () => {
     fs.writeFileSync(at("real.qcow2"), "old", { mode: 0o640 });
     fs.symlinkSync("real.qcow2", at("link.qcow2"));

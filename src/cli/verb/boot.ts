@@ -13,7 +13,7 @@ const EXAMPLES: readonly [command: string, effect: string][] = [
     "paravane boot --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0 root=/dev/sda1' root.vhdx",
     "no boot loader",
   ],
-  ["paravane boot --script login.txt disk.qcow2", "a test: see below"],
+  ["paravane boot --script login.txt disk.qcow2", "a test: the guest must answer as the script says"],
 ];
 
 const SCRIPT = [

@@ -39,6 +39,11 @@ export function readWhole(path: string): ArrayBuffer {
   } catch (cause) {
     const { code, message } = cause as NodeJS.ErrnoException;
     const missing = code === "ENOENT";
-    throw new ParavaneError(missing ? "NOT_FOUND" : "IO", missing ? `there is no ${path}` : message, {}, { cause });
+    throw new ParavaneError(
+      missing ? "NOT_FOUND" : "IO",
+      missing ? `there is no file ${path}` : message,
+      {},
+      { cause },
+    );
   }
 }

@@ -1,7 +1,7 @@
-import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { asParavaneError } from "../../../core/error.ts";
 import type { Ui } from "../../ui.ts";
+import { readWhole } from "./firmware.ts";
 import { scanCodes } from "./keys.ts";
 import { Menu } from "./menu.ts";
 import type { BootOptions } from "./options.ts";
@@ -71,7 +71,7 @@ export async function boot(given: BootOptions, ui: Ui): Promise<number> {
 }
 
 function readScript(path: string): Step[] {
-  return parseScript(readFileSync(path, "utf8"), basename(path));
+  return parseScript(new TextDecoder().decode(readWhole(path)), basename(path));
 }
 
 /** Carries the script out: null, or what went wrong and where. */
@@ -87,7 +87,10 @@ async function follow(
       if (verb === "expect") {
         const why = await transcript.expect(text, Number.isNaN(number) ? PATIENCE : number);
         if (why !== null) {
-          return `${name}:${line}: ${why} without ${JSON.stringify(text)}; the guest's last lines: ${transcript.last}`;
+          const last = transcript.last
+            ? `the guest's last lines: ${transcript.last}`
+            : "nothing came on the serial line: a Linux guest writes there with console=ttyS0 on its command line";
+          return `${name}:${line}: ${why} without ${JSON.stringify(text)}; ${last}`;
         }
       } else if (verb === "send") session.emulator.serial_send_bytes(0, new TextEncoder().encode(text));
       else if (verb === "wait") await new Promise((resolve) => setTimeout(resolve, number * 1000));

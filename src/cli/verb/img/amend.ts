@@ -3,7 +3,7 @@ import { amendDisk } from "../../../host/image/amend.ts";
 import { rebaseDisk } from "../../../host/image/rebase.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
-import { changeKeys, keyChange } from "./key-slots.ts";
+import { changeKeys, KEY_OPTIONS, keyChange } from "./key-slots.ts";
 import { formatOptions, optionHelp, ourFormat, qemuFormat, qemuOption } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, CACHE, cacheOf, lastOf, PROGRESS, QUIET } from "./options.ts";
@@ -22,7 +22,7 @@ export const amend: ImgVerb = {
     "encrypt.keyslot=N. LUKS images take the same names without encrypt.",
   ].join("\n"),
   options: [
-    { short: "o", value: "OPTIONS", help: "as for create; -o help lists them" },
+    { short: "o", value: "OPTIONS", help: "what to change, as name=value,...; -o help lists them" },
     { short: "f", value: "FMT", help: "the image's format (default: by its content)" },
     { long: "force", help: "also takes a key slot in use, or erases the last one, and with it all of the data" },
     CACHE,
@@ -37,7 +37,7 @@ export const amend: ImgVerb = {
     const lists = given.values.get("o") ?? [];
     if (lists.length === 0) throw new UsageError("Must specify options (-o)");
     if (lists.some((list) => list === "help" || list === "?")) {
-      ui.out(optionHelp(ourFormat(lastOf(given, "f") ?? "qcow2")));
+      ui.out(amendHelp(ourFormat(lastOf(given, "f") ?? "qcow2")));
       return 0;
     }
     const [file, ...more] = given.rest;
@@ -55,7 +55,7 @@ export const amend: ImgVerb = {
     return interruptible(ui, `${file} has its old options or the new ones`, () =>
       withDisk(openNamed(file, { ...openingOf(given), write: true, alone: true }), async (disk) => {
         if (disk.format !== "qcow2") {
-          throw new UsageError(`Format driver '${qemuFormat(disk.format)}' does not support option amendment`);
+          throw notAmended(disk.format);
         }
         const { size, backingFile, backingFormat, ...asked } = formatOptions(disk.format, lists);
         const options = changed({ ...asked, ...(size !== undefined && { size }) }, disk.describe());
@@ -82,6 +82,17 @@ export const amend: ImgVerb = {
 
 /** Of qcow2 images, by our names. */
 const AMENDABLE = ["compat", "refcountBits", "lazyRefcounts", "size"];
+
+function amendHelp(format: string): string {
+  if (format === "luks") return optionHelp(format, () => false, KEY_OPTIONS);
+  if (format !== "qcow2") throw notAmended(format);
+  const keys = Object.fromEntries(Object.entries(KEY_OPTIONS).map(([name, help]) => [`encrypt.${name}`, help]));
+  return optionHelp(format, (ours) => [...AMENDABLE, "backingFile", "backingFormat"].includes(ours), keys);
+}
+
+function notAmended(format: string): UsageError {
+  return new UsageError(`Format driver '${qemuFormat(format)}' does not support option amendment`);
+}
 
 /** What is not so already. */
 function changed(asked: Record<string, unknown>, facts: Record<string, unknown>): Record<string, unknown> {

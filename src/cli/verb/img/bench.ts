@@ -16,7 +16,7 @@ export const bench: ImgVerb = {
     { long: "flush-interval", value: "N", help: "with -w: flush after every N writes" },
     { long: "no-drain", help: "accepted: nothing waits for a flush but what stands behind it" },
     { short: "n", help: "accepted; Node has no native AIO" },
-    { short: "i", value: "AIO", help: "accepted, the same" },
+    { short: "i", value: "AIO", help: "accepted; Node has no native AIO" },
     { short: "o", value: "OFFSET", help: "where to begin (default 0)" },
     { long: "pattern", value: "BYTE", help: "with -w: what is written (default 0)" },
     { short: "s", value: "SIZE", help: "bytes of a request (default 4096)" },
@@ -36,7 +36,7 @@ export const bench: ImgVerb = {
     cacheOf(given, "t");
     const number = (name: string, usual: number) => {
       const text = lastOf(given, name);
-      return text === undefined ? usual : sizeOf(text, name);
+      return text === undefined ? usual : sizeOf(text, name.length === 1 ? `-${name}` : `--${name}`);
     };
     const [count, depth] = [number("c", 75000), number("d", 64)];
     const [size, offset] = [number("s", 4096), number("o", 0)];

@@ -18,7 +18,7 @@ export const create: ImgVerb = {
     "into the image as it is, and relative ones are looked for from the image's own folder.",
   ].join("\n"),
   options: [
-    { short: "f", value: "FMT", help: "raw (default), vpc, vhdx, vdi, vmdk, parallels or qcow2" },
+    { short: "f", value: "FMT", help: "raw (default), vpc, vhdx, vdi, vmdk, parallels, luks or qcow2" },
     { short: "o", value: "OPTIONS", help: "the format's options, such as subformat=fixed; -o help lists them" },
     { short: "b", value: "PARENT", help: "the image that it is based on" },
     { short: "F", value: "FMT", help: "the parent's format" },

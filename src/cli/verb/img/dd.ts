@@ -3,10 +3,12 @@ import type { Disk } from "../../../host/block/open.ts";
 import { copyDisk } from "../../../host/image/copy.ts";
 import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
+import { encrypted } from "./encrypt.ts";
 import { sameFile } from "./files.ts";
 import { ourFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, lastOf, SHARE, sizeOf } from "./options.ts";
+import { Secrets } from "./secrets.ts";
 import { isDevice, makeTarget } from "./target.ts";
 
 const OPERANDS = ["bs", "count", "if", "of", "skip"];
@@ -23,7 +25,7 @@ export const dd: ImgVerb = {
   ].join("\n"),
   options: [
     { short: "f", value: "FMT", help: "the input's format (default: by its content)" },
-    { short: "O", value: "FMT", help: "the output's: raw (default), vpc, vhdx, vdi, vmdk, parallels or qcow2" },
+    { short: "O", value: "FMT", help: "the output's: raw (default), vpc, vhdx, vdi, vmdk, parallels, luks or qcow2" },
     { short: "n", help: "write into an image that exists, from its start" },
     ALLOW,
     SHARE,
@@ -50,6 +52,11 @@ export const dd: ImgVerb = {
     if (block < 1 || block > 0x7fffffff)
       throw new UsageError("Invalid bs specified. Must be between 1 and 2147483647.");
     const format = ourFormat(lastOf(given, "O") ?? "raw");
+    const secrets = new Secrets(given);
+    if (format === "luks" && !secrets.passphrase()) {
+      throw new UsageError("a LUKS image needs a passphrase: give --passphrase-file PATH");
+    }
+    const options = encrypted(format, {}, secrets);
     const left = given.flags.has("n") ? `${to} is partly written` : `${from} is unchanged, and no ${to} was made`;
     return interruptible(ui, left, (signal) =>
       withDisk(openNamed(from, openingOf(given)), async (source) => {
@@ -59,11 +66,11 @@ export const dd: ImgVerb = {
         const length = Math.max(0, end - start);
         const fill = (target: Disk, fresh: boolean) => copyPart(source, target, { start, length, fresh, signal });
         if (!given.flags.has("n")) {
-          const made = { path: to, format, size: length, options: {}, signal };
+          const made = { path: to, format, size: length, options, signal };
           await makeTarget(made, (target) => fill(target, !isDevice(to)));
           return 0;
         }
-        return withDisk(openNamed(to, { format, write: true }), async (target) => {
+        return withDisk(openNamed(to, { ...openingOf(given, "O"), format, write: true }), async (target) => {
           if (target.size < length) throw new UsageError(`${to} has ${target.size} bytes, too few for ${length}`);
           await fill(target, false);
           return 0;

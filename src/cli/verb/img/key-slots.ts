@@ -5,7 +5,16 @@ import { addKey, eraseKey } from "../../../host/image/keys.ts";
 import { UsageError } from "../../usage.ts";
 import { pairsOf, type Secrets } from "./secrets.ts";
 
-const NAMES = ["state", "new-secret", "old-secret", "keyslot", "iter-time", "key-secret"];
+/** What each is, for the help. */
+export const KEY_OPTIONS: Record<string, string> = {
+  state: "active: adds a passphrase; inactive: erases",
+  "new-secret": "the id of the secret with the passphrase to add",
+  "old-secret": "the id of that whose slots are erased",
+  keyslot: "the slot, 0 or above; default: the first free one, or all that old-secret opens",
+  "iter-time": "milliseconds that trying a passphrase is to take (default 2000)",
+  "key-secret": "the id of the secret that opens the image already",
+};
+const NAMES = Object.keys(KEY_OPTIONS);
 
 export type KeyChange = Record<string, string>;
 

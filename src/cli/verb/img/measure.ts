@@ -20,7 +20,7 @@ export const measure: ImgVerb = {
     {
       short: "O",
       value: "FMT",
-      help: "the new image's format: raw (default), vpc, vhdx, vdi, vmdk, parallels or qcow2",
+      help: "the new format: raw (default), vpc, vhdx, vdi, vmdk, parallels, luks or qcow2",
     },
     { short: "o", value: "OPTIONS", help: "its options, as for create" },
     { short: "f", value: "FMT", help: "FILE's format (default: by its content)" },

@@ -64,7 +64,7 @@ const OPTIONS: Record<string, Record<string, Row>> = {
     block_size: ["blockSize", (value, name) => sizeOf(value, name) || undefined, "bytes a dynamic disk grows by"],
     log_size: ["logSize", size, "bytes of the metadata log"],
     logical_sector_size: ["logicalSectorSize", size, "512 or 4096"],
-    block_state_zero: ["", onOff, "accepted"],
+    block_state_zero: ["", onOff, "accepted; blocks that were never written always read as zeros"],
     backing_file: ["backingFile", text, "the parent: a differencing disk"],
     backing_fmt: ["backingFormat", format, "the parent's format"],
   },
@@ -115,13 +115,15 @@ const OPTIONS: Record<string, Record<string, Row>> = {
 /** What qemu-img passes on to the host's file system; there is nothing to pass on here. */
 const FILE_OPTIONS: Record<string, Row> = { nocow: ["", onOff, ""], extent_size_hint: ["", size, ""] };
 
-/** For `-o help`. */
-export function optionHelp(format: string): string {
-  const rows = Object.entries(OPTIONS[format] ?? {}).sort(([a], [b]) => (a < b ? -1 : 1));
+/** For `-o help`. @param among which of the format's own options, by our names @param more others */
+export function optionHelp(format: string, among = (_: string) => true, more: Record<string, string> = {}): string {
+  const own = Object.entries(OPTIONS[format] ?? {}).filter(([, [ours]]) => among(ours));
+  const all = [...own.map(([name, [, , help]]) => [name, help]), ...Object.entries(more)];
+  const rows = all.sort(([a], [b]) => (a < b ? -1 : 1));
   const wide = Math.max(...rows.map(([name]) => name.length));
   return [
     `Supported ${qemuFormat(format)} options:`,
-    ...rows.map(([name, [, , help]]) => `  ${name.padEnd(wide)} - ${help}`),
+    ...rows.map(([name, help]) => `  ${name.padEnd(wide)} - ${help}`),
   ].join("\n");
 }
 

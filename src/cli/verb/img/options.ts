@@ -115,7 +115,7 @@ export const PROGRESS: ImgOption = {
 };
 export const QUIET: ImgOption = { short: "q", help: "print only errors" };
 export const CACHE: ImgOption = { short: "t", value: "CACHE", help: "accepted; the host's page cache is always used" };
-export const SOURCE_CACHE: ImgOption = { short: "T", value: "CACHE", help: "accepted, the same for the source" };
+export const SOURCE_CACHE: ImgOption = { ...CACHE, short: "T" };
 export const ALLOW: ImgOption = {
   long: "allow",
   value: "DIR",

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 import { chmodSync, existsSync, renameSync, rmSync, statSync, truncateSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import type { Block } from "../../../core/block.ts";
+import { ParavaneError } from "../../../core/error.ts";
 import type { NewParent } from "../../../core/format.ts";
 import type { Passphrase } from "../../../core/secret.ts";
 import { type Disk, openDisk } from "../../../host/block/open.ts";
@@ -38,6 +39,10 @@ export async function makeTarget(target: Target, fill?: (disk: Disk, file: strin
   const real = realOf(target.path);
   if (statSync(real, { throwIfNoEntry: false })?.isBlockDevice() && format === "raw")
     return inPlace(real, target, fill);
+  if (!existsSync(dirname(real))) {
+    const hint = `There is no folder ${dirname(target.path)}: make it first`;
+    throw new ParavaneError("NOT_FOUND", `Could not create '${target.path}': No such file or directory`, {}, { hint });
+  }
   const { dataFile } = target.options;
   const passphrase = target.options.passphrase as Passphrase | undefined;
   const data = typeof dataFile === "string" ? partialOf(resolve(dirname(real), dataFile)) : undefined;

@@ -22,10 +22,17 @@ export function* fill(store: Store, from: number, to: number, value: number): Fl
   for (let at = from; at < to; at += RUN) yield* write(store, at, bytes.subarray(0, Math.min(RUN, to - at)));
 }
 
-/** Copies bytes to another place of the store, which does not overlap. */
+/** Are they zeros, of whole words? */
+export function isEmpty({ buffer, byteOffset, byteLength }: ArrayBufferView): boolean {
+  return new Int32Array(buffer, byteOffset, byteLength / 4).every((word) => word === 0);
+}
+
+/** Copies whole words to another place of the store, which does not overlap. Zeros take no space there. */
 export function* copy(store: Store, from: number, to: number, length: number): Flow {
   for (let at = 0; at < length; at += RUN) {
-    yield* write(store, to + at, yield* read(store, from + at, Math.min(RUN, length - at)));
+    const bytes = yield* read(store, from + at, Math.min(RUN, length - at));
+    if (isEmpty(bytes)) yield* clear(store, to + at, to + at + bytes.length);
+    else yield* write(store, to + at, bytes);
   }
 }
 

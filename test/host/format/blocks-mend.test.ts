@@ -76,6 +76,22 @@ describe.each(Object.entries(KINDS))("%s", (name, { format, options, table, firs
     expect(check(store)).toMatchObject(SOUND);
   });
 
+  test("copies of what is zeros take no space", async () => {
+    const size = 2 ** 26;
+    const store = new KeptStore();
+    const large = name === "vdi" ? { blockSize: size } : { clusterSize: size };
+    const disk = await createDisk(store, { format: name, size: 4 * size, ...large });
+    await writeBytes(disk, 5 * 512, new Uint8Array(512).fill(7));
+    await disk.close();
+    const before = store.allocated;
+    for (const block of [1, 2, 3]) word(store, table + block * 4, first);
+    expect(repair(store)).toMatchObject({ ...SOUND, allocatedClusters: 4 });
+    expect(store.size).toBeGreaterThan(4 * size);
+    expect(store.allocated).toBeLessThan(before + 4 * 2 ** 20);
+    const mended = await openDisk(store);
+    for (const block of [0, 1, 2, 3]) expect((await readBytes(mended, block * size + 5 * 512, 512))[0]).toBe(7);
+  });
+
   test("a sound image is left as it is, and so is one that can only be read, or whose leaks alone are asked for", async () => {
     const mended = new KeptStore(await damaged({ 2: 0, 4: 1000 }));
     repair(mended);

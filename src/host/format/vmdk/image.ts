@@ -10,7 +10,7 @@ import {
 } from "../../../core/format.ts";
 import { CoreMapper } from "../../../wasm/map.ts";
 import { readBacking } from "../blocks/image.ts";
-import { alignUp, clear, corrupt, fill, read, unsupported, write } from "../io.ts";
+import { alignUp, clear, corrupt, fill, isEmpty, read, unsupported, write } from "../io.ts";
 import { Metadata } from "../metadata.ts";
 import { matchCopies } from "./copies.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
@@ -28,7 +28,7 @@ import {
   zeroEntry,
 } from "./layout.ts";
 import { resizeVmdk } from "./resize.ts";
-import { eachTable, isEmpty, metadataRanges, type Range, soundTable, survey } from "./scan.ts";
+import { eachTable, metadataRanges, type Range, soundTable, survey } from "./scan.ts";
 
 const REPAIR = "Mend it first: paravane img check -r all";
 

@@ -1,5 +1,5 @@
 import type { Flow } from "../../../core/flow.ts";
-import { alignUp, read } from "../io.ts";
+import { alignUp, isEmpty, read } from "../io.ts";
 import { SECTOR } from "./header.ts";
 import { grainsOf, tableBytes, type VmdkLayout, zeroEntry } from "./layout.ts";
 import { runs } from "./misplaced.ts";
@@ -121,11 +121,6 @@ export function* survey(
     }
   });
   return usage;
-}
-
-/** Is the table zeros, of whole words? */
-export function isEmpty({ buffer, byteOffset, byteLength }: ArrayBufferView): boolean {
-  return new Int32Array(buffer, byteOffset, byteLength / 4).every((word) => word === 0);
 }
 
 /** May a grain be at that byte? */

@@ -8,19 +8,16 @@ import { type ShareAnswer, type ShareOrder, STOP, seenAs, takeParts } from "./ve
 
 // A thread that helps to copy a disk into a raw file (verb/img/share.ts).
 
-const { given, file, seen, target, size, fresh, sparse, next } = workerData as ShareOrder;
+const { given, file, seen, target, size, fresh, sparse, next, number } = workerData as ShareOrder;
 const stop = new AbortController();
 parentPort!.on("message", (message) => {
   if (message === STOP) stop.abort();
 });
 
 async function help(): Promise<ShareAnswer> {
-  let begun = false;
   function* parts() {
-    for (const part of takeParts(next, size)) {
-      begun = true;
-      yield part;
-    }
+    Atomics.store(next, number, 1);
+    yield* takeParts(next, size);
   }
   try {
     await withDisk(openNamed(file, openingOf(given)), async (source) => {
@@ -33,7 +30,7 @@ async function help(): Promise<ShareAnswer> {
     return {};
   } catch (thrown) {
     // What could not be begun is left to the others.
-    if (!begun) return {};
+    if (Atomics.load(next, number) === 0) return {};
     const { code, message, context, hint } = asParavaneError(thrown);
     return { failure: { code, message, context: JSON.stringify(context), hint } };
   }

@@ -64,15 +64,32 @@ syncBuiltinESMExports();
 process.on("exit", () => fs.appendFileSync(process.env.COUNTED, String(written)));
 `;
 
-function convert(args: string[]): { status: number | null; stderr: string; written: number } {
-  fs.writeFileSync(at("count.mjs"), COUNT);
-  fs.rmSync(at("counted"), { force: true });
+/** Threads that cannot be had, or that end before they have begun. */
+const THREADLESS = `
+import threads from "node:worker_threads";
+import { syncBuiltinESMExports } from "node:module";
+const { Worker } = threads;
+threads.Worker = class extends Worker {
+  constructor(file, options) {
+    if (process.env.THREADS === "none") throw new Error("no more threads");
+    super(process.env.THREADS === "ended" ? "" : "throw new Error('no memory')", { ...options, eval: true });
+  }
+};
+syncBuiltinESMExports();
+`;
+
+function convert(
+  args: string[],
+  { hook: text = COUNT, env = {} } = {},
+): { status: number | null; stderr: string; written: number } {
+  fs.writeFileSync(at("count.mjs"), text);
+  fs.writeFileSync(at("counted"), "0");
   const hook = pathToFileURL(at("count.mjs")).href;
   const command = ["--import", hook, join(process.cwd(), "dist/src/cli/main.js"), "img", "convert", "-O", "raw"];
   const { status, stderr } = spawnSync(process.execPath, [...command, ...args], {
     cwd: root,
     encoding: "utf8",
-    env: { ...process.env, COUNTED: at("counted") },
+    env: { ...process.env, COUNTED: at("counted"), ...env },
   });
   return { status, stderr, written: Number(fs.readFileSync(at("counted"), "utf8")) };
 }
@@ -114,13 +131,14 @@ test.skipIf(availableParallelism() === 1)(
 
 test("a thread that helps copies all that is left; it leaves a file alone that is not the one which was opened", async () => {
   const help = (order: Partial<ShareOrder>, { stopped = false } = {}) => {
-    const next = new Int32Array(new SharedArrayBuffer(4));
+    const next = new Int32Array(new SharedArrayBuffer(8));
     fs.writeFileSync(at("target.raw"), "");
     fs.truncateSync(at("target.raw"), SIZE + 7 * MiB);
     const given = { flags: new Set<string>(), values: new Map<string, string[]>(), rest: [], order: [] };
     const file = at("disk.qcow2");
     const whole: ShareOrder = {
-      ...{ given, file, seen: seenAs(file), target: at("target.raw"), size: SIZE, fresh: true, sparse: 4096, next },
+      ...{ given, file, seen: seenAs(file), target: at("target.raw"), size: SIZE, fresh: true, sparse: 4096 },
+      ...{ next, number: 1 },
       ...order,
     };
     return new Promise<ShareAnswer & { taken: number }>((resolve, reject) => {
@@ -145,6 +163,13 @@ test("a thread that helps copies all that is left; it leaves a file alone that i
   fs.truncateSync(cut, 100 * MiB);
   const { failure } = await help({ file: cut, seen: seenAs(cut) });
   expect(failure).toMatchObject({ code: "CORRUPT", message: expect.stringContaining("points at byte") });
+});
+
+test.each(["none", "ended", "failed"])("without threads (%s) it is copied all the same", (how) => {
+  const { status, stderr } = convert(["disk.qcow2", "alone-again.raw"], { hook: THREADLESS, env: { THREADS: how } });
+  expect([status, stderr]).toEqual([0, ""]);
+  expect(digest(at("alone-again.raw"))).toBe(expected);
+  fs.rmSync(at("alone-again.raw"));
 });
 
 test("what cannot be read ends all of it: one clear line, and no file", () => {

@@ -400,7 +400,19 @@ describe("dd", () => {
         if (format !== "raw") identical("-f", format, "-F", format, at("o.dd"), at("t.dd"));
       }
     }
-    for (const wrong of [["if=x"], ["bs=0", "if=x", "of=y"], ["fly=1"], ["word"], ["if=nope", "of=y"]]) {
+    for (const name of [`driver=qcow2,file.filename=${at("a.qcow2")}`, `driver=raw,file.filename=${at("a.raw")}`]) {
+      const args = (to: string) => ["dd", "--image-opts", "bs=1M", "count=2", `if=${name}`, `of=${at(to)}`];
+      expect([(await ours(...args("o.dd"))).code, theirs(...args("t.dd")).code]).toEqual([0, 0]);
+      expect(fs.readFileSync(at("o.dd")).equals(fs.readFileSync(at("t.dd")))).toBe(true);
+    }
+    for (const wrong of [
+      ["if=x"],
+      ["--image-opts", "-f", "raw", `if=driver=raw,file.filename=${at("a.raw")}`, "of=y"],
+      ["bs=0", "if=x", "of=y"],
+      ["fly=1"],
+      ["word"],
+      ["if=nope", "of=y"],
+    ]) {
       expect([wrong, (await ours("dd", ...wrong)).code]).toEqual([wrong, theirs("dd", ...wrong).code]);
     }
   });

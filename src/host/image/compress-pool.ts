@@ -114,12 +114,23 @@ export function compressPool(start: () => PackWorker, count: number): Compress &
     members.push(member);
     return member;
   };
+  /** Another member, where one can be had; without any there is nobody to compress. */
+  const another = () => {
+    if (members.length >= count) return undefined;
+    try {
+      return join();
+    } catch (thrown) {
+      if (members.length === 0) throw thrown;
+      count = members.length;
+      return undefined;
+    }
+  };
   const send = () => {
     scheduled = false;
     try {
       while (waiting.length > 0) {
         const idle = members.find(({ orders }) => orders.length === 0);
-        const member = idle ?? (members.length < count ? join() : members.find(({ orders }) => orders.length < ORDERS));
+        const member = idle ?? another() ?? members.find(({ orders }) => orders.length < ORDERS);
         if (!member) return;
         const [{ packing, bytes }] = waiting;
         // A share each, as long as that is worth a message.

@@ -112,10 +112,16 @@ describe("compressPool", () => {
     ports[0].dispatchEvent(Object.assign(new Event("error"), { message: "gone" }));
     expect(await Promise.all(waiting)).toEqual(["IO", "IO", "IO", "IO"]);
     await expect(compress(text(0), PACKING)).rejects.toThrow("gone");
-    const none = compressPool(() => {
+    const refuse = (): PackWorker => {
       throw new Error("no workers here");
-    }, 2);
+    };
+    const none = compressPool(refuse, 2);
     await expect(none(text(0), PACKING)).rejects.toThrow("no workers here");
+    // Where one can be had, it does it all.
+    const first = [channels().start];
+    const alone = compressPool(() => (first.pop() ?? refuse)(), 3);
+    expect((await Promise.all([0, 1, 2, 3].map((i) => alone(text(i), PACKING)))).length).toBe(4);
+    alone.close();
     const closed = compressPool(channels().start, 2);
     const last = codeOf(closed(text(0), PACKING));
     closed.close();

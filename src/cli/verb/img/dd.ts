@@ -5,6 +5,7 @@ import { UsageError } from "../../usage.ts";
 import { type ImgVerb, interruptible } from "./command.ts";
 import { encrypted } from "./encrypt.ts";
 import { sameFile } from "./files.ts";
+import { expandImageOpts, IMAGE_OPTS } from "./image-opts.ts";
 import { ourFormat } from "./names.ts";
 import { openingOf, openNamed, withDisk } from "./open.ts";
 import { ALLOW, lastOf, SHARE, sizeOf } from "./options.ts";
@@ -27,22 +28,25 @@ export const dd: ImgVerb = {
     { short: "f", value: "FMT", help: "the input's format (default: by its content)" },
     { short: "O", value: "FMT", help: "the output's: raw (default), vpc, vhdx, vdi, vmdk, parallels, luks or qcow2" },
     { short: "n", help: "write into an image that exists, from its start" },
+    { ...IMAGE_OPTS, help: "the input is named by driver=FMT,file.filename=PATH" },
     ALLOW,
     SHARE,
   ],
   examples: [["paravane img dd -O qcow2 bs=1M count=64 if=disk.vhd of=start.qcow2", "the first 64 MiB"]],
 
-  async run(given, ui) {
+  async run(words, ui) {
     const operands = new Map<string, string>();
-    for (const word of given.rest) {
+    for (const word of words.rest) {
       const [, name, value] = /^([^=]*)=(.*)$/s.exec(word) ?? [];
       if (name === undefined || !OPERANDS.includes(name)) {
         throw new UsageError(`unrecognized operand ${name ?? word}; known: ${OPERANDS.join("=, ")}=`);
       }
       operands.set(name, value);
     }
-    const [from, to] = [operands.get("if"), operands.get("of")];
-    if (from === undefined || to === undefined) throw new UsageError("Must specify both input and output files");
+    const [input, to] = [operands.get("if"), operands.get("of")];
+    if (input === undefined || to === undefined) throw new UsageError("Must specify both input and output files");
+    const given = expandImageOpts({ ...words, rest: [input] }, ["f"], 1);
+    const [from] = given.rest;
     if (sameFile(from, to)) throw new UsageError("input and output are the same file");
     const number = (name: string, usual: number) => {
       const text = operands.get(name);

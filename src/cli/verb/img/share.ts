@@ -31,8 +31,10 @@ export interface ShareOrder {
   size: number;
   fresh: boolean;
   sparse: number;
-  /** The next part, for all. */
+  /** The next part, for all; then, for each thread, whether it may have taken any. */
   next: Int32Array;
+  /** Where in that its own place is. */
+  number: number;
 }
 
 /** How it ended. Without a failure it is done with all the parts that it took, or took none. */
@@ -69,16 +71,14 @@ export function isWorthSharing(given: Given, file: string): boolean {
 
 /** Runs `work` with parts to take, while threads take others. @throws what any of them throws, with all of them at an end */
 export async function shareCopy(
-  order: Omit<ShareOrder, "next">,
+  order: Omit<ShareOrder, "next" | "number">,
   work: (parts: Iterable<[start: number, end: number]>) => Promise<void>,
 ): Promise<void> {
-  const next = new Int32Array(new SharedArrayBuffer(4));
-  const helpers = Array.from({ length: Math.min(availableParallelism(), MOST) - 1 }, () => {
-    // Without the flags of this process, which may say what language the text is in.
-    const worker = new Worker(fileURLToPath(HELPER), { workerData: { ...order, next }, execArgv: [] });
-    const gone = new Promise((resolve) => worker.once("exit", resolve));
-    return { worker, answer: answerOf(worker, next), gone };
-  });
+  const count = Math.min(availableParallelism(), MOST) - 1;
+  const next = new Int32Array(new SharedArrayBuffer(4 * (1 + count)));
+  const helpers = Array.from({ length: count }, (_, i) => helperFor({ ...order, next, number: 1 + i })).filter(
+    (helper) => helper !== undefined,
+  );
   try {
     await work(takeParts(next, order.size));
     const answers = await Promise.all(helpers.map(({ answer }) => answer));
@@ -95,13 +95,35 @@ export async function shareCopy(
   }
 }
 
-/** How a helper ended. After a failure nobody takes another part. */
-function answerOf(worker: Worker, next: Int32Array): Promise<ShareAnswer> {
+interface Helper {
+  worker: Worker;
+  answer: Promise<ShareAnswer>;
+  gone: Promise<unknown>;
+}
+
+/** None where the system has no more threads. */
+function helperFor(order: ShareOrder): Helper | undefined {
+  let worker: Worker;
+  try {
+    // Without the flags of this process, which may say what language the text is in.
+    worker = new Worker(fileURLToPath(HELPER), { workerData: order, execArgv: [] });
+  } catch {
+    return undefined;
+  }
+  const gone = new Promise((resolve) => worker.once("exit", resolve));
+  return { worker, answer: answerOf(worker, order), gone };
+}
+
+/** How a helper ended. After a failure nobody takes another part; one that has taken none is not missed. */
+function answerOf(worker: Worker, { next, number }: ShareOrder): Promise<ShareAnswer> {
   return new Promise((resolve) => {
-    const fail = (message: string) => end({ failure: { code: "IO", message, context: "{}", hint: undefined } });
     const end = (answer: ShareAnswer) => {
       if (answer.failure) Atomics.store(next, 0, NONE);
       resolve(answer);
+    };
+    const fail = (message: string) => {
+      const failure = { code: "IO", message, context: "{}", hint: undefined } as const;
+      end(Atomics.load(next, number) === 0 ? {} : { failure });
     };
     worker.once("message", end);
     worker.once("error", (thrown) => fail(`a thread that copies has failed: ${thrown.message}`));

@@ -1,3 +1,4 @@
+import { ParavaneError } from "../core/error.ts";
 import { CORE_WASM } from "./core.gen.ts";
 import { instantiateSync } from "./loader.ts";
 
@@ -68,12 +69,14 @@ export class Core {
   #u8: Uint8Array;
   #u32: Uint32Array;
   #f64: Float64Array;
-  /** A shared memory that grows leaves its old views as they were; only one that is not shared empties them. */
-  readonly #shared: boolean;
 
+  /** @throws ParavaneError UNSUPPORTED when the memory is shared: a module says which kind it imports, ours the plain one */
   constructor(memory: WebAssembly.Memory) {
+    if (String(memory.buffer) === "[object SharedArrayBuffer]") {
+      const hint = "Give guest RAM a WebAssembly.Memory without `shared`";
+      throw new ParavaneError("UNSUPPORTED", "guest memory is shared between threads", {}, { hint });
+    }
     this.memory = memory;
-    this.#shared = !(memory.buffer instanceof ArrayBuffer);
     this.call = instantiate(memory);
     this.#u8 = new Uint8Array(memory.buffer);
     this.#u32 = new Uint32Array(memory.buffer);
@@ -81,15 +84,15 @@ export class Core {
   }
 
   get u8(): Uint8Array {
-    if (this.#u8.length === 0 || this.#shared) this.#renew();
+    if (this.#u8.length === 0) this.#renew();
     return this.#u8;
   }
   get u32(): Uint32Array {
-    if (this.#u32.length === 0 || this.#shared) this.#renew();
+    if (this.#u32.length === 0) this.#renew();
     return this.#u32;
   }
   get f64(): Float64Array {
-    if (this.#f64.length === 0 || this.#shared) this.#renew();
+    if (this.#f64.length === 0) this.#renew();
     return this.#f64;
   }
 
@@ -102,7 +105,6 @@ export class Core {
   }
 
   #renew(): void {
-    if (this.#u8.length > 0 && this.#u8.buffer === this.memory.buffer) return;
     this.#u8 = new Uint8Array(this.memory.buffer);
     this.#u32 = new Uint32Array(this.memory.buffer);
     this.#f64 = new Float64Array(this.memory.buffer);

@@ -17,3 +17,8 @@ test("one core serves every device of a memory", () => {
   expect(coreFor(memory)).toBe(coreFor(memory));
   expect(coreFor(new WebAssembly.Memory({ initial: 1 }))).not.toBe(coreFor(memory));
 });
+
+test("a shared memory is refused, with what to do", () => {
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+  expect(() => new Core(memory)).toThrow(expect.objectContaining({ code: "UNSUPPORTED", hint: expect.any(String) }));
+});

@@ -3,8 +3,11 @@ export { type Block, BlockRequest, Op, Status } from "./core/block.ts";
 export { type ErrorCode, type ErrorContext, ParavaneError } from "./core/error.ts";
 export type { Later } from "./core/flow.ts";
 export type {
+  AmendOptions,
   BitmapInfo,
   CheckReport,
+  Decompress,
+  NewFiles,
   NewParent,
   Packing,
   ParentReference,
@@ -18,7 +21,9 @@ export type {
   Device,
   GuestMemory,
   InterruptLine,
+  IoBar,
   Machine,
+  MemoryBar,
   MmioDevice,
   PciBus,
   PciCapability,
@@ -26,6 +31,7 @@ export type {
   PciFunctionOptions,
   PciRegisters,
   PortDevice,
+  PortStream,
   Release,
   Width,
 } from "./core/machine.ts";
@@ -43,7 +49,7 @@ export type { ErrorPolicy, IdeDriveOptions, TransferModes } from "./host/device/
 export type { Cartridge } from "./host/device/ide/ata/removable.ts";
 export type { CdDriveOptions, Tray } from "./host/device/ide/atapi/options.ts";
 export { attachIde, type IdeController, type IdeDrive, type IdeOptions } from "./host/device/ide/controller.ts";
-export type { PacketAnswer, PacketDevice, Plain } from "./host/device/ide/device.ts";
+export type { PacketAnswer, PacketDevice, Plain, ResetKind } from "./host/device/ide/device.ts";
 export type { IdeState } from "./host/device/ide/save.ts";
 export {
   attachPvscsi,
@@ -53,7 +59,12 @@ export {
 } from "./host/device/pvscsi/attach.ts";
 export type { PvscsiState } from "./host/device/pvscsi/save.ts";
 export type { ScsiDiskOptions } from "./host/device/scsi/disk.ts";
-export { attachVirtioBlk, type VirtioBlkDevice, type VirtioBlkOptions } from "./host/device/virtio/attach.ts";
+export {
+  attachVirtioBlk,
+  type VirtioBlkDevice,
+  type VirtioBlkOptions,
+  type VirtioState,
+} from "./host/device/virtio/attach.ts";
 export type { VirtioMmioOptions } from "./host/device/virtio/virtio-mmio.ts";
 export type { VirtioPciOptions } from "./host/device/virtio/virtio-pci.ts";
 export { type FaultCause, type FaultRule, type FaultyBlock, withFaults } from "./host/filter/fault.ts";
@@ -93,8 +104,9 @@ export { applySnapshot, createSnapshot, deleteSnapshot, listSnapshots } from "./
 export type { TaskOptions } from "./host/image/task.ts";
 export { webCompressor } from "./host/image/web-compressor.ts";
 export { type CueOptions, openCue } from "./host/media/cue/open.ts";
-export type { Disc } from "./host/media/disc.ts";
+export type { Disc, Session, Track } from "./host/media/disc.ts";
 export { type CdOptions, cdFromBlock } from "./host/media/image.ts";
+export type { SectorForm } from "./host/media/sector.ts";
 export { BlobStore, type BlobStoreOptions } from "./host/store/blob.ts";
 export { HttpStore, type HttpStoreOptions } from "./host/store/http.ts";
 export { MemoryStore } from "./host/store/memory.ts";
@@ -102,3 +114,4 @@ export { type OpfsOpenOptions, OpfsStore, type OpfsStoreOptions, type SyncAccess
 export type { AtaRegisters } from "./hypervisor/ata-registers.ts";
 export { Hypervisor } from "./hypervisor/hypervisor.ts";
 export { LabMachine, type MachineOptions } from "./hypervisor/machine.ts";
+export type { XenMachine } from "./hypervisor/xen/domain.ts";

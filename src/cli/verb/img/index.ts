@@ -57,7 +57,11 @@ function help(): string {
     "",
     "paravane img COMMAND --help shows a command's options and examples.",
     `Formats: ${formats((each) => each.create !== undefined)}; vhd is another name of vpc.`,
-    `Only read: ${formats((each) => each.create === undefined)}.`,
+    `Only read: ${formats((each) => each.create === undefined && !each.written)}.`,
+    `Written, but not made: ${formats((each) => each.create === undefined && each.written === true)}.`,
+    "",
+    'An image is named by its file, or with what opens it, here which disk of an archive: by \'json:{"driver": "ova",',
+    '"member": "b.vmdk", "file.filename": "vm.ova"}\', or with --image-opts by driver=ova,member=b.vmdk,file.filename=vm.ova.',
   ].join("\n");
 }
 

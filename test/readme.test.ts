@@ -12,7 +12,9 @@ beforeAll(buildDist);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
 const readme = readFileSync("README.md", "utf8");
-const [example, cdExample, overlayExample] = [...readme.matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
+const [example, cdExample, overlayExample, convertExample] = [...readme.matchAll(/```js\n([\s\S]*?)```/g)].map(
+  (match) => match[1],
+);
 
 test("the embedding example is twelve lines and runs as printed", async () => {
   expect(example.trimEnd().split("\n").length).toBe(12);
@@ -62,6 +64,20 @@ console.log(bytes[0], bytes[8191], disk.format, changes.size > 4096);`;
   }
 });
 
+test("the example of a program that converts an image runs as printed", async () => {
+  const { createFile, openFile, readBytes, writeBytes } = await import(resolve("dist/src/node.js"));
+  const disk = await createFile(join(folder, "windows.vmdk"), { format: "vmdk", size: 8 << 20 });
+  await writeBytes(disk, 0, new Uint8Array(65536).fill(0xaa));
+  await disk.close();
+  const script = resolve("build/readme-convert.mjs");
+  writeFileSync(script, `${convertExample}\nconsole.log(table[511]);\n`);
+  const { stdout } = await promisify(execFile)(process.execPath, [script], { cwd: folder });
+  expect(stdout).toBe("170\n");
+  const made = await openFile(join(folder, "windows.qcow2"));
+  expect(await readBytes(made, 65535, 2)).toEqual(Uint8Array.of(0xaa, 0));
+  await made.close();
+});
+
 test("the examples of docs/ide.md run as printed, one after the other", () => {
   const examples = [...readFileSync("docs/ide.md", "utf8").matchAll(/```js\n([\s\S]*?)```/g)].map((match) => match[1]);
   expect(examples).toHaveLength(5);
@@ -72,6 +88,36 @@ test("the examples of docs/ide.md run as printed, one after the other", () => {
   );
   const output = execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" });
   expect(output).toBe("open\nclosed\nfalse false true\n");
+});
+
+test("the example of docs/machine.md is a machine that devices work in", () => {
+  const [, example] = /```js\n([\s\S]*?)```/.exec(readFileSync("docs/machine.md", "utf8"))!;
+  const script = resolve("build/docs-machine.mjs");
+  const identify = `const io = (port) => machine.ports.at(port).device;
+io(0x1f7).writePort(0x1f7, 1, 0xec);
+const interrupts = raised.size;
+io(0x1f7).readPort(0x1f7, 1);
+const words = Array.from({ length: 256 }, () => io(0x1f0).readPort(0x1f0, 2));
+const magic = machine.mmio.at(0xd0000000).device.readMmio(0, 4);
+for (const reset of resets) reset();
+console.log(status.toString(16), interrupts, raised.size, words[60] + words[61] * 65536, magic.toString(16));`;
+  writeFileSync(script, `${example}\n${identify}\n`);
+  const output = execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" });
+  expect(output).toBe(`50 1 0 ${(64 << 20) / 512} 74726976\n`);
+});
+
+test("the example of docs/pvscsi.md runs as printed", async () => {
+  const { createFile } = await import(resolve("dist/src/node.js"));
+  for (const [name, format] of [
+    ["system.qcow2", "qcow2"],
+    ["data.vhdx", "vhdx"],
+    ["more.vhd", "vhd"],
+  ])
+    await (await createFile(join(folder, name), { format, size: 8 << 20, overwrite: true })).close();
+  const [, example] = /```js\n([\s\S]*?)```/.exec(readFileSync("docs/pvscsi.md", "utf8"))!;
+  const script = resolve("build/docs-pvscsi.mjs");
+  writeFileSync(script, `${example}\nconsole.log(adapter.save().version);\n`);
+  expect(execFileSync(process.execPath, [script], { cwd: folder, encoding: "utf8" })).toBe("1\n");
 });
 
 test("the two commands of the first screen are scripts of the package", () => {

@@ -19,7 +19,8 @@ export { allowFolders, anyFile, sameFolder, writableParent } from "./node/gate.t
 /**
  * Opens the disk image in a file, and those that it is based on where they lie in its folder (`gate: sameFolder(path)`, unless
  * another is given); `close()` closes all.
- * @throws ParavaneError NOT_FOUND, DENIED (a parent elsewhere), READ_ONLY (no permission to write), CORRUPT, UNSUPPORTED, INVALID, ABORTED, IO
+ * @throws ParavaneError NOT_FOUND, DENIED (a parent elsewhere), READ_ONLY (no permission to write), CORRUPT, UNSUPPORTED,
+ * INVALID, ABORTED, IO
  */
 export async function openFile(name: string, options: OpenDiskOptions = {}): Promise<Disk> {
   const path = imageFile(name);

@@ -31,7 +31,8 @@ export interface ErrorContext {
 }
 
 /**
- * The one error type, whose texts are one line each, whatever an image has put into them. `message` says what was wrong and where; `hint`, when there is one, says what to do.
+ * The one error type, whose texts are one line each, whatever an image has put into them. `message` says what was wrong and
+ * where; `hint`, when there is one, says what to do.
  */
 export class ParavaneError extends Error {
   override readonly name = "ParavaneError";

@@ -134,7 +134,10 @@ export interface Image {
   readonly bitmaps?: DirtyBitmaps;
   /** Notes another parent, or none (`undefined`); moves no data. @throws ParavaneError INVALID, UNSUPPORTED, NO_SPACE */
   setParent?(parent: NewParent | undefined): Flow;
-  /** Absent when nothing of it can be changed. The format's own options, as for a new image. @throws ParavaneError INVALID, UNSUPPORTED */
+  /**
+   * Absent when nothing of it can be changed. The format's own options, as for a new image.
+   * @throws ParavaneError INVALID, UNSUPPORTED
+   */
   amend?(options: AmendOptions): Flow;
   /** Drops all that the image holds itself, so that its parent (or zeros) shows. @throws ParavaneError UNSUPPORTED */
   empty?(): Flow;

@@ -79,7 +79,10 @@ export class Session {
   readonly #attached: Attached;
   readonly #pace: Pace;
 
-  /** Boots a machine with `memory` bytes of RAM, one more guest of `hypervisor`. @throws ParavaneError when the driver does not find its disk */
+  /**
+   * Boots a machine with `memory` bytes of RAM, one more guest of `hypervisor`.
+   * @throws ParavaneError when the driver does not find its disk
+   */
   static async open(
     model: ModelName,
     disk: Block,

@@ -7,7 +7,10 @@ import type { Compress } from "../host/image/pack.ts";
 /** Each has a memory of its own, some 10 MiB with what Node needs for it. */
 const MOST = 8;
 
-/** What a worker runs, `ZstdPacker` with `serveCompression`: text, so that it needs no file of its own, wherever this one is bundled. */
+/**
+ * What a worker runs, `ZstdPacker` with `serveCompression`: text, so that it needs no file of its own, wherever this one is
+ * bundled.
+ */
 const SOURCE = `
 const { parentPort, workerData } = require("node:worker_threads");
 const { module, input, slack, room } = workerData;

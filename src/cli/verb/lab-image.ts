@@ -27,7 +27,10 @@ export interface LabImage {
   title: string;
   /** Makes durable and closes; removes what was only scratch. */
   close(): Promise<void>;
-  /** After a failure: leaves no unfinished image behind where that can be helped. Tells in what state the file is, if there is one. */
+  /**
+   * After a failure: leaves no unfinished image behind where that can be helped. Tells in what state the file is, if there
+   * is one.
+   */
   abandon(): string;
   /** After a stop by the user, when closed: tells in what state the file is. */
   stopped(): string;

@@ -4,9 +4,10 @@ export const lab: Verb = {
   name: "lab",
   summary: "one disk through every I/O model: what each costs, and why",
   description: [
-    "Plugs a virtual disk into a machine in five ways: bare (the driver wired straight to the device's registers), emulated IDE by",
-    "PIO and by DMA, a Xen block device and virtio. Runs the same workloads through each, checks every byte read, lets another model",
-    "read what each has written, and prints how one read travels, what each model costs, and how much code each takes.",
+    "Plugs a virtual disk into a machine in five ways: bare (the driver wired straight to the device's registers), emulated",
+    "IDE by PIO and by DMA, a Xen block device and virtio. Runs the same workloads through each, checks every byte read,",
+    "lets another model read what each has written, and prints how one read travels, what each model costs, and how much",
+    "code each takes.",
     "Exit code 0 means that every byte was right in every model.",
   ].join("\n"),
   options: {

@@ -10,8 +10,9 @@ export interface Place {
   /** Bytes. */
   length: number;
   /**
-   * `zero` reads as zeros because the image, or a hole of its file, says so; `hole` because neither the image nor anything behind it has it;
-   * `packed` is stored compressed, or encrypted in qcow2's old way. `backing` is only seen where the parent has not been asked.
+   * `zero` reads as zeros because the image, or a hole of its file, says so; `hole` because neither the image nor anything
+   * behind it has it; `packed` is stored compressed, or encrypted in qcow2's old way. `backing` is only seen where the
+   * parent has not been asked.
    */
   kind: "data" | "zero" | "hole" | "packed" | "backing";
   /** 0: in the image itself; 1: in its parent; and so on. */

@@ -38,7 +38,10 @@ export function unzstdHere(buffers: UnpackBuffers, slot: number, packed: Uint8Ar
   throw new RangeError(fault === ZstdFault.Ends ? `the data ends after ${done} bytes of ${size}` : WORDS[fault]);
 }
 
-/** Exactly `size` bytes out of frames that lie anywhere; what follows them is left alone. @throws RangeError when they are damaged */
+/**
+ * Exactly `size` bytes out of frames that lie anywhere; what follows them is left alone.
+ * @throws RangeError when they are damaged
+ */
 export function unzstd(packed: Uint8Array, size: number): Uint8Array {
   const buffers = new UnpackBuffers({ areas: 1, areaBytes: packed.length, slots: 1, slotBytes: size });
   buffers.areas[0].set(packed);

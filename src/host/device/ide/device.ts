@@ -74,7 +74,10 @@ export interface PacketDevice {
    * again.
    */
   read(at: number, memory: Uint8Array, segments: SegmentList): Later<number>;
-  /** Takes the bytes from `at` on, in the call itself: `memory` may be gone later. The Error register of a CHECK CONDITION, or 0. */
+  /**
+   * Takes the bytes from `at` on, in the call itself: `memory` may be gone later. The Error register of a CHECK CONDITION,
+   * or 0.
+   */
   write(at: number, memory: Uint8Array, segments: SegmentList): Later<number>;
   /** The command's data is through: its last word on how it went. Absent: well. */
   end?(): Later<PacketAnswer>;

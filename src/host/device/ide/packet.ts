@@ -266,7 +266,10 @@ export class PacketDrive implements IdeDevice {
   }
 }
 
-/** ATA/ATAPI-6, byte count limit of PACKET: FFFFh counts as FFFEh, and an odd limit is one less unless all the data fits below it. 0: none was given. */
+/**
+ * ATA/ATAPI-6, byte count limit of PACKET: FFFFh counts as FFFEh, and an odd limit is one less unless all the data fits
+ * below it. 0: none was given.
+ */
 function byteCountLimit(port: DevicePort, length: number): number {
   let limit = port.register(AtaRegister.LbaMid) | (port.register(AtaRegister.LbaHigh) << 8);
   if (limit === 0xffff) limit--;

@@ -1,6 +1,6 @@
-// LZFSE: Lempel-Ziv with finite state entropy coding, of literals, and of how many of them come, then how many bytes from how far before.
-// Apple has published no description but its library (lzfse/lzfse, src/lzfse_internal.h, lzfse_fse.c), whose layouts and values these
-// are. Little-endian.
+// LZFSE: Lempel-Ziv with finite state entropy coding, of literals, and of how many of them come, then how many bytes from
+// how far before. Apple has published no description but its library (lzfse/lzfse, src/lzfse_internal.h, lzfse_fse.c),
+// whose layouts and values these are. Little-endian.
 import { textAt } from "../io.ts";
 import { unpackLzvn } from "./lzvn.ts";
 

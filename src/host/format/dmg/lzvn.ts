@@ -1,5 +1,5 @@
-// LZVN, as blocks of LZFSE have it: an opcode says how many bytes follow as they are, and how many come again from before. Apple has
-// published no description but its decoder (lzfse/lzfse, src/lzvn_decode_base.c), whose opcodes these are.
+// LZVN, as blocks of LZFSE have it: an opcode says how many bytes follow as they are, and how many come again from before.
+// Apple has published no description but its decoder (lzfse/lzfse, src/lzvn_decode_base.c), whose opcodes these are.
 
 /** End of stream. */
 const End = 0x06;

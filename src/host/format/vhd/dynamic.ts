@@ -197,10 +197,10 @@ export class DynamicVhd implements Image {
    * and share a BAT page.
    *
    * The order survives a crash at any point. The footer goes to its new end first, so that the file always has one there;
-   * then the bitmaps, the first of them over the old footer or behind it. A new block is all zeros (the file has just grown by it), with
-   * every sector marked as present, which is what products that ignore bitmaps assume; in a differencing disk only those of
-   * the range are. The BAT entries stay in memory until `sync`, after a flush: an entry on disk never points to anything
-   * that is not.
+   * then the bitmaps, the first of them over the old footer or behind it. A new block is all zeros (the file has just grown
+   * by it), with every sector marked as present, which is what products that ignore bitmaps assume; in a differencing disk
+   * only those of the range are. The BAT entries stay in memory until `sync`, after a flush: an entry on disk never points
+   * to anything that is not.
    */
   *#addBlocks(index: number, offset: number, length: number): Flow {
     const { blockSize } = this.#dynamic.header;

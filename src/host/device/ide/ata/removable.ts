@@ -1,4 +1,5 @@
-// The removable media feature set (ATA/ATAPI-6, Removable Media): a cartridge that is put in and taken out, and how the guest hears of it.
+// The removable media feature set (ATA/ATAPI-6, Removable Media): a cartridge that is put in and taken out, and how the
+// guest hears of it.
 import { AtaCommand, AtaError } from "../../../../../assembly/spec/ata.ts";
 import type { Block } from "../../../../core/block.ts";
 import { ParavaneError } from "../../../../core/error.ts";

@@ -25,3 +25,20 @@ export class Absent implements Block {
   }
   close(): void {}
 }
+
+/** In the place of a parent: no bytes, so that what the image does not hold reads as zeros. */
+export class Nothing implements Block {
+  readonly size = 0;
+  readonly sectorSize = 512;
+  readonly readOnly = true;
+  readonly copied = 0;
+
+  submit(requests: readonly BlockRequest[]): void {
+    for (const request of requests) {
+      request.status = Status.Pending;
+      if (request.length === 0) finish(request);
+      else fail(request, new ParavaneError("OUT_OF_RANGE", "there is no parent", { offset: request.offset }));
+    }
+  }
+  close(): void {}
+}

@@ -50,6 +50,8 @@ export interface OpenDiskOptions extends OpenOptions {
   gate?: OpenGate;
   /** What opens parents that are encrypted, the nearest first; where there is none, `passphrase` does. */
   parentPassphrases?: readonly (Passphrase | undefined)[];
+  /** The format of the parent that the image names, whatever the image says. */
+  parentFormat?: string;
   /** Leaves the parent out, for work on the image alone: reading what it does not hold itself fails. */
   alone?: boolean;
   signal?: AbortSignal;
@@ -176,7 +178,8 @@ function* open(chain: Chain, name: string | undefined, options: ChainOptions): F
 }
 
 function* parentOf(chain: Chain, { parent, format }: Image, options: ChainOptions): Flow<ImageDisk> {
-  const { store, format: said, writable = false } = yield* chain.parent(parent!);
+  const { store, format: noted, writable = false } = yield* chain.parent(parent!);
+  const said = options.parentFormat ?? noted;
   const below = new Chain(chain.gate, [...chain.stores, store]);
   let disk: ImageDisk | undefined;
   let opened = false;

@@ -55,7 +55,9 @@ function pairs(text: string): Map<string, string> {
 function flattened(text: string): Map<string, string> {
   const options = new Map<string, string>();
   const put = (value: unknown, name: string) => {
-    if (typeof value !== "object" || value === null) options.set(name, value === true ? "on" : String(value));
+    // What is null is as what is empty: a parent that is to be left out, say.
+    if (value === null) options.set(name, "");
+    else if (typeof value !== "object") options.set(name, value === true ? "on" : String(value));
     else for (const [key, inner] of Object.entries(value)) put(inner, name === "" ? key : `${name}.${key}`);
   };
   try {
@@ -68,6 +70,15 @@ function flattened(text: string): Map<string, string> {
   return options;
 }
 
+/** What is said of an image's parent, instead of what the image says. */
+export interface ParentOpts {
+  /** Absent: the one that the image names. */
+  path?: string;
+  format?: string;
+  /** Of the parent's own parent. */
+  parent?: ParentOpts | "none";
+}
+
 interface ImageOpts {
   path: string;
   format?: string;
@@ -76,11 +87,53 @@ interface ImageOpts {
   member?: string;
   /** Of its parents, the nearest first. */
   parentSecrets?: readonly (string | undefined)[];
+  /** None: where the image has nothing itself, the disk is zeros. */
+  parent?: ParentOpts | "none";
+}
+
+const BACKING = "backing.";
+
+/** Takes what is said of the parent out of the options. @throws UsageError when it says more than is known here */
+function takeParent(options: Map<string, string>, prefix = ""): ParentOpts | "none" | undefined {
+  const below = new Map<string, string>();
+  for (const [name, value] of options) {
+    if (!name.startsWith(BACKING) || PARENT_SECRET.test(prefix + name)) continue;
+    options.delete(name);
+    below.set(name.slice(BACKING.length), value);
+  }
+  const refuse = (text: string) =>
+    new UsageError(`${text}; known of a parent: ${prefix}backing.driver, …file.filename`);
+  const whole = options.get("backing");
+  options.delete("backing");
+  if (whole !== undefined) {
+    if (whole !== "") throw refuse(`"${prefix}backing=${whole}": there are no nodes of that name`);
+    if (below.size > 0) throw refuse(`"${prefix}backing" is left out, and yet there are options of it`);
+    return "none";
+  }
+  if (below.size === 0) return undefined;
+  const parent = takeParent(below, prefix + BACKING);
+  const [path, driver] = [below.get("file.filename"), below.get("driver")];
+  for (const [name, value] of below) {
+    const known = name === "driver" || name === "file.filename" || WITHOUT_EFFECT.includes(name);
+    if (known && (name !== "file.driver" || FILE_DRIVERS.includes(value))) continue;
+    throw refuse(`the option "${prefix}${BACKING}${name}=${value}" is not supported`);
+  }
+  if (driver !== undefined && FILE_DRIVERS.includes(driver)) throw refuse(`"${driver}" is no format of a parent`);
+  if (path === undefined && parent !== undefined) {
+    throw refuse(`"${prefix}backing.backing" is said, but not ${prefix}backing.file.filename`);
+  }
+  if (path === undefined && driver === undefined) return undefined;
+  return {
+    ...(path !== undefined && { path }),
+    ...(driver !== undefined && { format: driver }),
+    ...(parent !== undefined && { parent }),
+  };
 }
 
 /** The file and the format that options, or a "json:" name, say. @throws UsageError when they say more than is known here */
 export function parseImageOpts(text: string): ImageOpts {
   const options = text.startsWith("json:") ? flattened(text) : pairs(text);
+  const parent = takeParent(options);
   const driver = options.get("driver");
   const path = options.get("file.filename") ?? options.get("filename");
   if (path === undefined) throw new UsageError(`"${text}" names no file: give file.filename=`);
@@ -99,7 +152,7 @@ export function parseImageOpts(text: string): ImageOpts {
     }
     throw new UsageError(
       `${path}: the option "${name}=${value}" is not supported; known: driver, file.filename, ` +
-        "encrypt.key-secret, backing.encrypt.key-secret, member",
+        "encrypt.key-secret, backing.driver, backing.file.filename, backing.encrypt.key-secret, member",
     );
   }
   const secret = KEY_SECRET.map((name) => options.get(name)).find((id) => id !== undefined);
@@ -107,11 +160,19 @@ export function parseImageOpts(text: string): ImageOpts {
   const key = {
     ...(member !== undefined && { member }),
     ...(secret !== undefined && { secret }),
+    ...(parent !== undefined && { parent }),
     ...(parentSecrets.length > 0 && { parentSecrets: Array.from(parentSecrets) }),
   };
   // A protocol alone: the format is found out from the content.
   if (driver === undefined || FILE_DRIVERS.includes(driver)) return { path, ...key };
   return { path, format: driver, ...key };
+}
+
+/** As `parseImageOpts`, for an image whose parent is to be its own. @throws UsageError */
+export function parseOwnOpts(text: string): ImageOpts {
+  const said = parseImageOpts(text);
+  if (said.parent === undefined) return said;
+  throw new UsageError(`${said.path}: options of its backing file are not supported here`);
 }
 
 export const TARGET_IMAGE_OPTS: ImgOption = {
@@ -125,7 +186,7 @@ export function expandTargetOpts(given: Given): Given {
   if (!given.flags.has("target-image-opts") || last === undefined) return given;
   if (!given.flags.has("n")) throw new UsageError("--target-image-opts requires use of -n flag");
   if (given.values.has("O")) throw new UsageError("--target-image-opts and -O are mutually exclusive");
-  const { path, format, secret } = parseImageOpts(last);
+  const { path, format, secret } = parseOwnOpts(last);
   return {
     ...given,
     rest: [...given.rest.slice(0, -1), path],
@@ -147,16 +208,18 @@ export function expandImageOpts(given: Given, formats: readonly string[], images
   const keySecrets = new Map<string, string>();
   const parentSecrets = new Map<string, readonly (string | undefined)[]>();
   const members = new Map<string, string>();
+  const parents = new Map<string, ParentOpts | "none">();
   const rest = given.rest.map((text, i) => {
     if (i >= images || !(all || text.startsWith("json:"))) return text;
     const name = formats[Math.min(i, formats.length - 1)];
     if (all && given.values.has(name)) throw new UsageError("--image-opts and --format are mutually exclusive");
-    const { path, format, secret, member, parentSecrets: below } = parseImageOpts(text);
+    const { path, format, secret, member, parent, parentSecrets: below } = parseImageOpts(text);
+    if (parent !== undefined) parents.set(path, parent);
     if (member !== undefined) members.set(path, member);
     if (secret !== undefined) keySecrets.set(path, secret);
     if (below) parentSecrets.set(path, below);
     if (format !== undefined && !given.values.has(name)) values.set(name, [format]);
     return path;
   });
-  return { ...given, values, rest, keySecrets, parentSecrets, members };
+  return { ...given, values, rest, keySecrets, parentSecrets, members, parents };
 }

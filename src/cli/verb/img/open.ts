@@ -23,6 +23,7 @@ export function openingOf(given: Given, format = "f"): OpenImageOptions {
     parentPassphrasesFor: (path) =>
       given.parentSecrets?.get(path)?.map((id) => (id === undefined ? undefined : secrets.passphrase(id))),
     memberOf: (path) => given.members?.get(path),
+    parentOf: (path) => given.parents?.get(path),
     allow: given.values.get("allow"),
   };
 }

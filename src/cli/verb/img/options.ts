@@ -1,4 +1,5 @@
 import { UsageError } from "../../usage.ts";
+import type { ParentOpts } from "./image-opts.ts";
 
 /** An option with qemu-img's letter, its long name, or both. */
 export interface ImgOption {
@@ -22,6 +23,8 @@ export interface Given {
   parentSecrets?: ReadonlyMap<string, readonly (string | undefined)[]>;
   /** The disks of archives that were asked for, by the archive's name. */
   members?: ReadonlyMap<string, string>;
+  /** What was said of images' parents, by the image's name. */
+  parents?: ReadonlyMap<string, ParentOpts | "none">;
 }
 
 const nameOf = ({ long, short }: ImgOption) => long ?? short!;

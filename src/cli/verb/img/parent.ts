@@ -6,7 +6,7 @@ import type { Disk } from "../../../host/block/open.ts";
 import { engineOf } from "../../../host/image/whole.ts";
 import { UsageError } from "../../usage.ts";
 import { openImage, sameFile } from "./files.ts";
-import { parseImageOpts } from "./image-opts.ts";
+import { parseOwnOpts } from "./image-opts.ts";
 import { ourFormat, qemuFormat } from "./names.ts";
 import { notOpened } from "./open.ts";
 import type { Given } from "./options.ts";
@@ -32,7 +32,7 @@ export function givenParent(given: Given, text: string, said: string | undefined
   const secrets = new Secrets(given);
   if (given.flags.has("u") || !text.startsWith("json:"))
     return { name: text, format: said, passphrase: secrets.passphrase() };
-  const { path, format, secret } = parseImageOpts(text);
+  const { path, format, secret } = parseOwnOpts(text);
   return { name: path, format: said ?? format, passphrase: secrets.passphrase(secret) };
 }
 

@@ -291,6 +291,19 @@ export interface OpenOptions extends Unlocking {
 /** What checking may need to open. */
 export type CheckFiles = Pick<OpenOptions, "openFile" | "member">;
 
+/**
+ * What a new image is to be. The formats' own options, which `paravane img create -f FORMAT -o help` explains under qemu-img's
+ * names (sizes in bytes):
+ * - qcow2: clusterSize, compat, refcountBits, lazyRefcounts, extendedL2, compressionType, preallocation, dataFile,
+ *   dataFileRaw, encryption ("luks", or an object of LUKS's own)
+ * - vhd: subformat, blockSize, forceSize
+ * - vhdx: subformat, blockSize, logSize, logicalSectorSize, physicalSectorSize
+ * - vdi: subformat, blockSize
+ * - vmdk: subformat, adapterType, hwVersion, compat6, zeroedGrain
+ * - parallels: clusterSize
+ * - luks: version, cipher, keySize, hash, iterTime, pbkdf, sectorSize, preallocation
+ * - raw: preallocation
+ */
 export interface CreateOptions {
   /** Guest-visible bytes. */
   size: number;

@@ -19,6 +19,9 @@ async function one(block: Block, op: Op, offset: number, length: number, bytes?:
 
 /** Reads bytes, which need not be whole sectors. @throws ParavaneError OUT_OF_RANGE, MEDIA, IO */
 export async function readBytes(block: Block, offset: number, length: number): Promise<Uint8Array> {
+  if (!(Number.isSafeInteger(offset) && offset >= 0 && Number.isSafeInteger(length) && length >= 0)) {
+    throw new ParavaneError("OUT_OF_RANGE", `${length} bytes at ${offset} are no range of a disk`, { offset, length });
+  }
   const lead = offset % block.sectorSize;
   const whole = Math.ceil((lead + length) / block.sectorSize) * block.sectorSize;
   const bytes = new Uint8Array(whole);

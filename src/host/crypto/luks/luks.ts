@@ -83,13 +83,22 @@ export interface Luks {
   describe(): Record<string, unknown>;
 }
 
-/** Does the work with the passphrase, which is wiped afterwards if it was made for this. */
+/** Does the work with the passphrase, which is wiped afterwards if it was made for this. @throws ParavaneError INVALID */
 export function* withPassphrase<T>(
   passphrase: Passphrase,
   image: string,
   work: (bytes: Uint8Array) => Flow<T>,
 ): Flow<T> {
   const bytes = typeof passphrase === "function" ? yield* wait(passphrase(image)) : passphrase;
+  if (!(bytes instanceof Uint8Array)) {
+    const hint = "Encode text as UTF-8: new TextEncoder().encode(text)";
+    throw new ParavaneError(
+      "INVALID",
+      `a passphrase is a Uint8Array, not a ${typeof bytes}`,
+      { file: image },
+      { hint },
+    );
+  }
   try {
     return yield* work(bytes);
   } finally {

@@ -61,6 +61,10 @@ export interface Plan {
   unlocking: Unlocking;
 }
 
+const KNOWN =
+  "clusterSize, compat, refcountBits, lazyRefcounts, extendedL2, compressionType, preallocation, backingFile, " +
+  "backingFormat, dataFile, dataFileRaw, encryption, passphrase, volumeKey, kdf, parent";
+
 /** @throws ParavaneError INVALID */
 export function plan(options: CreateOptions): Plan {
   const {
@@ -85,7 +89,7 @@ export function plan(options: CreateOptions): Plan {
     ...unknown
   } = options as Qcow2CreateOptions;
   const [name] = Object.keys(unknown);
-  if (name !== undefined) throw invalid(`qcow2 images have no option "${name}"`);
+  if (name !== undefined) throw invalid(`qcow2 images have no option "${name}"`, `Known: ${KNOWN}`);
   const v3 = oneOf("compat", compat, ["1.1", "v3"], ["0.10", "v2"]);
   const clusterBits = Math.log2(clusterSize);
   if (!Number.isInteger(clusterBits) || clusterBits < 9 || clusterBits > 21) {
@@ -106,7 +110,8 @@ export function plan(options: CreateOptions): Plan {
   if (backingFormat !== undefined && backingFile === undefined) throw invalid("a parent's format without a parent");
   if (dataFileRaw && dataFile === undefined) throw invalid("a raw data file without its name");
   if (dataFileRaw && backingFile !== undefined) throw invalid("an image with a raw data file cannot have a parent");
-  if (!Number.isSafeInteger(wanted) || wanted < 0) throw invalid(`an image cannot be ${wanted} bytes`);
+  if (!Number.isSafeInteger(wanted) || wanted < 0)
+    throw invalid(`an image cannot be ${wanted} bytes`, "Give its size, whole bytes");
   const allocates = oneOf("preallocation", preallocation, ["metadata", "falloc", "full"], ["off"]);
   if (allocates && backingFile !== undefined && !extendedL2) {
     throw invalid("clusters that have their place would hide the parent", "Use extendedL2, or no preallocation");

@@ -23,7 +23,7 @@ interface FormatCase {
   open?: typeof openDisk;
 }
 
-const SPLIT = ["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "vmfs"];
+const SPLIT = ["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "vmfs", "vmfsSparse"];
 const two = { create: createTwo as typeof createDisk, open: openTwo as typeof openDisk };
 
 /** Every way to make an image. A new format joins the suite by being listed here; those that are only read, in read-only.test.ts. */

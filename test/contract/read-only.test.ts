@@ -62,8 +62,8 @@ const CASES: Case[] = [
     image: streamImage(CONTENT, options),
   })),
   {
-    ...{ ...vmdk, name: "vmdk, vmfsSparse", plain: true },
-    ...{ image: lone("vmfsSparse"), files: { e: cowdExtent(CONTENT) } },
+    ...{ ...vmdk, name: "vmdk, vmfsSparse, grains of 3 sectors", plain: true },
+    ...{ image: lone("vmfsSparse"), files: { e: cowdExtent(CONTENT, 3) } },
   },
   {
     ...{ ...vmdk, name: "vmdk, seSparse", plain: true },

@@ -48,7 +48,7 @@ fuzzImages({
   ],
 });
 
-const SPLIT = ["twoGbMaxExtentSparse", "monolithicFlat", "vmfs"];
+const SPLIT = ["twoGbMaxExtentSparse", "monolithicFlat", "vmfs", "vmfsSparse"];
 const splits = await imagesOf(
   "vmdk",
   SPLIT.map((subformat) => ({ subformat })),
@@ -60,7 +60,7 @@ fuzzImages({
   format: twoFiles,
   runs: 400,
   open: openTwo,
-  make: (pick) => ({ bytes: damaged(pick, splits[pick(3) === 0 ? 1 + pick(2) : 0], change(4096)) }),
+  make: (pick) => ({ bytes: damaged(pick, splits[pick(3) === 0 ? 1 + pick(3) : 0], change(4096)) }),
   works: WHOLE_WORKS,
   reached: [
     ...[...WHOLE, ...HEADER, "empty: UNSUPPORTED", "opened with a warning"],
@@ -97,7 +97,7 @@ fuzzImages({
 
 const line = (type: string) => descriptorText("custom", [`RW ${CONTENT.length / 512} ${type} "e"`]);
 const looked = [
-  ["vmfsSparse", twoImage(line("VMFSSPARSE"), cowdExtent(CONTENT)), 20_000],
+  ["odd vmfsSparse", twoImage(line("VMFSSPARSE"), cowdExtent(CONTENT, 3)), 20_000],
   ["seSparse", twoImage(line("SESPARSE"), seSparseExtent(CONTENT)), 3600],
   ["compressed", twoImage(line("SPARSE"), streamExtent(CONTENT, { footer: false })), 512],
 ] as const;
@@ -112,3 +112,23 @@ for (const [name, image, end] of looked) {
     reached: ["opened", "Read: Ok", "refused: CORRUPT header", "Write: ReadOnly", "check: done", "repair: done"],
   });
 }
+
+const cowds = [1, 8].map((grain) => twoImage(line("VMFSSPARSE"), cowdExtent(CONTENT, grain)));
+
+fuzzImages({
+  title: "vmfsSparse extents",
+  format: twoFiles,
+  runs: 300,
+  open: openTwo,
+  make: (pick) => ({
+    bytes: damaged(pick, cowds[pick(2)], (bytes, view, next) => {
+      words(4096, 4096 + 12_000)(bytes, view, next);
+      if (next(8) === 0) view.setUint32(Math.min(4096 + 2048, bytes.length - 4), oddNumber(next), true);
+      // Other grains are only read, as above.
+      const grain = bytes.length < 4096 + 20 ? 1 : view.getUint32(4096 + 16, true);
+      if (!Number.isInteger(Math.log2(grain))) view.setUint32(4096 + 16, 1, true);
+    }),
+  }),
+  works: WHOLE_WORKS,
+  reached: [...WHOLE, ...HEADER.slice(0, 1), "refused: CORRUPT grain directory"],
+});

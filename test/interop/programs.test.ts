@@ -49,6 +49,7 @@ const KINDS: Kind[] = [
     ["twoGbMaxExtentFlat", 6 * GiB],
     ["monolithicFlat", 6 * GiB],
     ["vmfs", 20 * MiB],
+    ["vmfsSparse", 6 * GiB],
   ].map(([subformat, most]) => ({
     ...{ name: `vmdk, ${subformat}`, driver: "vmdk", options: { format: "vmdk", subformat } },
     ...{ most: Number(most), extents: true },

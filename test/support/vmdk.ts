@@ -23,9 +23,10 @@ export function descriptorText(
   extents: readonly string[],
   more: readonly string[] = [],
 ): Uint8Array {
-  const lines = ["# Disk DescriptorFile", "version=1", "CID=12345678", `createType="${createType}"`];
-  const parent = more.some((line) => line.startsWith("parentCID")) ? [] : ["parentCID=ffffffff"];
-  return new TextEncoder().encode(`${[...lines, ...parent, ...more, "# Extent description", ...extents].join("\n")}\n`);
+  // QEMU, when it writes, drops what is between the CID and the parent's.
+  const ids = ["CID=12345678", ...(more.some((line) => line.startsWith("parentCID")) ? [] : ["parentCID=ffffffff"])];
+  const lines = ["# Disk DescriptorFile", "version=1", ...ids, ...more, `createType="${createType}"`];
+  return new TextEncoder().encode(`${[...lines, "# Extent description", ...extents].join("\n")}\n`);
 }
 
 const isZero = (bytes: Uint8Array) => bytes.every((byte) => byte === 0);
@@ -69,6 +70,7 @@ export function cowdExtent(content: Uint8Array, grain = 8): Uint8Array {
     const place = file.add(bytes, grain * SECTOR);
     file.view.setUint32(table * SECTOR + (index % 4096) * 4, place, true);
   }
+  file.view.setUint32(28, file.bytes.length / SECTOR, true);
   return file.bytes;
 }
 

@@ -26,7 +26,7 @@ async function lives(): Promise<Record<string, Life>> {
       open: (store) => openDisk(store),
     },
     ...Object.fromEntries(
-      ["twoGbMaxExtentSparse", "monolithicFlat"].map((subformat) => [
+      ["twoGbMaxExtentSparse", "vmfsSparse", "monolithicFlat"].map((subformat) => [
         subformat,
         {
           format: twoFiles,
@@ -47,7 +47,7 @@ async function lives(): Promise<Record<string, Life>> {
   };
 }
 
-test.each(["sparse", "differencing", "twoGbMaxExtentSparse", "monolithicFlat"])(
+test.each(["sparse", "differencing", "twoGbMaxExtentSparse", "vmfsSparse", "monolithicFlat"])(
   "power may be lost at any step of a %s VMDK's life",
   TIMEOUT,
   async (kind) => {

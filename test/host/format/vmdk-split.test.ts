@@ -147,56 +147,59 @@ describe("extents of every kind", () => {
   });
 });
 
-describe.each(["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "vmfs"])("%s", (subformat) => {
-  const files = subformat.startsWith("twoGb") ? 3 : 1;
-  // Flat files of this size would be held in memory.
-  const size = subformat === "twoGbMaxExtentSparse" ? 5 * GiB : subformat === "twoGbMaxExtentFlat" ? 0 : 8 * MiB;
+describe.each(["monolithicFlat", "twoGbMaxExtentFlat", "twoGbMaxExtentSparse", "vmfs", "vmfsSparse"])(
+  "%s",
+  (subformat) => {
+    const files = subformat.startsWith("twoGb") ? 3 : 1;
+    // Flat files of this size would be held in memory.
+    const size = subformat === "twoGbMaxExtentSparse" ? 5 * GiB : subformat === "twoGbMaxExtentFlat" ? 0 : 8 * MiB;
 
-  test.skipIf(size === 0)("is made, written, grows and shrinks", async () => {
-    const folder = new Folder();
-    const store = new KeptStore();
-    await createFiles(folder, store, { subformat, size });
-    expect(folder.files.size).toBe(files);
-    const open = () => openDisk(store, { openFile: folder.openFile });
-    const disk = await open();
-    expect(disk.size).toBe(size);
-    expect(disk.describe().formatSpecific).toMatchObject({ data: { "create-type": subformat } });
-    const places = [0, size / 2, size - 4096];
-    for (const [i, at] of places.entries()) await writeBytes(disk, at, new Uint8Array(4096).fill(i + 1));
-    await disk.resize(size + MiB);
-    await writeBytes(disk, size + MiB - 512, new Uint8Array(512).fill(9));
-    await disk.close();
-    const again = await open();
-    expect(again.size).toBe(size + MiB);
-    for (const [i, at] of places.entries()) expect((await readBytes(again, at, 1))[0]).toBe(i + 1);
-    expect((await readBytes(again, size + MiB - 1024, 1024)).subarray(511, 513)).toEqual(Uint8Array.of(0, 9));
-    await again.resize(size);
-    await again.resize(size + MiB);
-    expect((await readBytes(again, size, MiB)).every((byte) => byte === 0)).toBe(true);
-    await expect(again.resize(size + 513)).rejects.toMatchObject({ code: "INVALID" });
-    if (files > 1) await expect(again.resize(size + 2 * GiB)).rejects.toMatchObject({ code: "UNSUPPORTED" });
-    await again.close();
-    const repaired = run(vmdk.repair!(store, "all", { openFile: folder.openFile }));
-    expect(await repaired).toMatchObject({ corruptions: 0, leaks: 0 });
-  });
-
-  test("needs somebody to make its files", async () => {
-    await expect(createDisk(new KeptStore(), { format: "vmdk", size: MiB, subformat })).rejects.toMatchObject({
-      code: "INVALID",
-      message: expect.stringContaining("several files"),
+    test.skipIf(size === 0)("is made, written, grows and shrinks", async () => {
+      const folder = new Folder();
+      const store = new KeptStore();
+      await createFiles(folder, store, { subformat, size });
+      expect(folder.files.size).toBe(files);
+      const open = () => openDisk(store, { openFile: folder.openFile });
+      const disk = await open();
+      expect(disk.size).toBe(size);
+      expect(disk.describe().formatSpecific).toMatchObject({ data: { "create-type": subformat } });
+      const places = [0, size / 2, size - 4096];
+      for (const [i, at] of places.entries()) await writeBytes(disk, at, new Uint8Array(4096).fill(i + 1));
+      await disk.resize(size + MiB);
+      await writeBytes(disk, size + MiB - 512, new Uint8Array(512).fill(9));
+      await disk.close();
+      const again = await open();
+      expect(again.size).toBe(size + MiB);
+      for (const [i, at] of places.entries()) expect((await readBytes(again, at, 1))[0]).toBe(i + 1);
+      expect((await readBytes(again, size + MiB - 1024, 1024)).subarray(511, 513)).toEqual(Uint8Array.of(0, 9));
+      await again.resize(size);
+      await again.resize(size + MiB);
+      expect((await readBytes(again, size, MiB)).every((byte) => byte === 0)).toBe(true);
+      await expect(again.resize(size + 513)).rejects.toMatchObject({ code: "INVALID" });
+      if (files > 1) await expect(again.resize(size + 2 * GiB)).rejects.toMatchObject({ code: "UNSUPPORTED" });
+      await again.close();
+      const repaired = run(vmdk.repair!(store, "all", { openFile: folder.openFile }));
+      expect(await repaired).toMatchObject({ corruptions: 0, leaks: 0 });
     });
-  });
 
-  test("is measured with all its files", async () => {
-    const folder = new Folder();
-    const store = new KeptStore();
-    const small = 8 * MiB;
-    await createFiles(folder, store, { subformat, size: small });
-    const { required } = await measureImage({ format: "vmdk", source: small, subformat });
-    const taken = [store, ...folder.files.values()].reduce((sum, file) => sum + file.size, 0);
-    expect(Math.abs(required - taken)).toBeLessThan(512);
-  });
-});
+    test("needs somebody to make its files", async () => {
+      await expect(createDisk(new KeptStore(), { format: "vmdk", size: MiB, subformat })).rejects.toMatchObject({
+        code: "INVALID",
+        message: expect.stringContaining("several files"),
+      });
+    });
+
+    test("is measured with all its files", async () => {
+      const folder = new Folder();
+      const store = new KeptStore();
+      const small = 8 * MiB;
+      await createFiles(folder, store, { subformat, size: small });
+      const { required } = await measureImage({ format: "vmdk", source: small, subformat });
+      const taken = [store, ...folder.files.values()].reduce((sum, file) => sum + file.size, 0);
+      expect(Math.abs(required - taken)).toBeLessThan(512);
+    });
+  },
+);
 
 async function createFiles(folder: Folder, store: KeptStore, options: Record<string, unknown> & { size: number }) {
   const files = folder.making("disk.vmdk");

@@ -74,7 +74,7 @@ const OPTIONS: Record<string, Record<string, Row>> = {
     subformat: [
       "subformat",
       text,
-      "monolithicSparse (default), monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, vmfs or streamOptimized",
+      "monolithicSparse (default), monolithicFlat, twoGbMaxExtentSparse, twoGbMaxExtentFlat, vmfs, vmfsSparse or streamOptimized",
     ],
     adapter_type: ["adapterType", text, "ide (default), buslogic, lsilogic or legacyESX"],
     hwversion: ["hwVersion", text, "virtual hardware version, 4 by default"],

@@ -7,9 +7,10 @@ import { emptyReport } from "../lookup/tree-check.ts";
 import { checkUnits } from "../lookup/unit-check.ts";
 import { compact, freePieces } from "./compact.ts";
 import { differing, matchCopies } from "./copies.ts";
+import { changedHeader } from "./cowd.ts";
 import { isDescriptor } from "./descriptor.ts";
 import { openSplit, type Split } from "./extents.ts";
-import { changedHeader, SECTOR } from "./header.ts";
+import { SECTOR } from "./header.ts";
 import {
   compressed,
   DIRECTORY,
@@ -110,7 +111,7 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; sound: Sound 
   const sound = yield* soundTables(layout, different);
   for (const { at, what } of sound.wrong) note("structure", TABLE, at, what);
   if (sound.wrongs > sound.wrong.length) report.corruptions += sound.wrongs - sound.wrong.length;
-  const { allocated, fragmented, end } = sound.usage;
+  const { allocated, fragmented, used, end } = sound.usage;
   report.allocatedClusters = allocated;
   report.fragmentedClusters = fragmented;
   report.imageEndOffset = end;
@@ -126,6 +127,9 @@ function* inspect(layout: VmdkLayout): Flow<{ report: CheckReport; sound: Sound 
     note("copy", TABLE, directory.tables[index] * SECTOR, `${index} ${what}`);
   }
   if (header.unclean) note("count", "header", 72, "says that the image was not closed properly");
+  if (header.cowd && header.cowd.free * SECTOR < used) {
+    note("count", "header", 28, `says that byte ${header.cowd.free * SECTOR} is free, but byte ${used - 1} is in use`);
+  }
 
   let leaks = 0;
   let first = 0;
@@ -195,7 +199,9 @@ function* repairFile(store: Store, what: "leaks" | "all", reading: () => Flow<Vm
   }
   yield* compact(layout, sound.usage);
   yield* lowerMetadata(reading);
-  const { end } = yield* survey(yield* reading(), () => {});
+  layout = yield* reading();
+  const { end } = yield* survey(layout, () => {});
+  if (layout.header.cowd) yield* write(store, 0, changedHeader(layout.header, { free: end / SECTOR }));
   if (store.size > end) yield* wait(store.resize(end));
   yield* wait(store.flush());
 }

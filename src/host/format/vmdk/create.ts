@@ -2,6 +2,7 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import type { CreateOptions, Measure, NewFiles, NewParent } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { alignUp, invalid, write } from "../io.ts";
+import { COWD_MOST, cowdPlaces, newCowdHeader } from "./cowd.ts";
 import { newCid, newDescriptor } from "./descriptor.ts";
 import { newHeader, parseHeader, SECTOR } from "./header.ts";
 import { createStream } from "./stream.ts";
@@ -12,6 +13,7 @@ const SUBFORMATS = [
   "twoGbMaxExtentSparse",
   "twoGbMaxExtentFlat",
   "vmfs",
+  "vmfsSparse",
   "streamOptimized",
 ] as const;
 type Subformat = (typeof SUBFORMATS)[number];
@@ -29,6 +31,8 @@ interface VmdkCreateOptions extends CreateOptions {
 }
 
 const GRAIN = 65536;
+/** Of vmfsSparse disks, as ESXi makes them. */
+const COWD_GRAIN = SECTOR;
 const ENTRIES = 512;
 const TABLE = ENTRIES * 4;
 const DESCRIPTOR_SECTORS = 20;
@@ -68,6 +72,7 @@ export function* createVmdk(store: Store, options: CreateOptions, files?: NewFil
     const file = yield* wait(files.make(extent.file));
     try {
       if (extent.type === "SPARSE") yield* createSparse(file, { size: extent.size, zeroedGrain });
+      else if (extent.type === "VMFSSPARSE") yield* createCowd(file, extent.size);
       else yield* wait(file.resize(extent.size));
       yield* wait(file.flush());
     } finally {
@@ -105,6 +110,14 @@ function* createSparse(store: Store, disk: { size: number; zeroedGrain: boolean;
   yield* write(store, 0, header);
 }
 
+/**
+ *   header │ directory │ grain table │ grain │ grain │ … │ grain table │ grain │ …
+ */
+function* createCowd(store: Store, size: number): Flow {
+  yield* wait(store.resize(cowdPlaces(size, COWD_GRAIN).start));
+  yield* write(store, 0, newCowdHeader(size, COWD_GRAIN));
+}
+
 function streamHeader(size: number): Uint8Array {
   return newHeader({
     zeroedGrain: false,
@@ -130,17 +143,18 @@ function placesFor(size: number) {
 }
 
 interface NewExtent {
-  type: "FLAT" | "SPARSE" | "VMFS";
+  type: "FLAT" | "SPARSE" | "VMFS" | "VMFSSPARSE";
   file: string;
   size: number;
 }
 
-/** By VMware's names: disk-flat.vmdk, disk-f001.vmdk, disk-s001.vmdk. */
+/** By VMware's names: disk-flat.vmdk, disk-delta.vmdk, disk-f001.vmdk, disk-s001.vmdk. */
 function extentsOf(name: string, size: number, subformat: Subformat): NewExtent[] {
   const [, stem, ending = ""] = /^(.+?)(\.[^.]*)?$/.exec(name) ?? [name, name];
   if (subformat === "monolithicFlat" || subformat === "vmfs") {
     return [{ type: subformat === "vmfs" ? "VMFS" : "FLAT", file: `${stem}-flat${ending}`, size }];
   }
+  if (subformat === "vmfsSparse") return [{ type: "VMFSSPARSE", file: `${stem}-delta${ending}`, size }];
   const [type, letter] = subformat === "twoGbMaxExtentFlat" ? (["FLAT", "f"] as const) : (["SPARSE", "s"] as const);
   return Array.from({ length: Math.max(1, Math.ceil(size / TWO_GB)) }, (_, i) => ({
     type,
@@ -184,6 +198,10 @@ export function measureVmdk(options: CreateOptions): Measure {
   const extents = extentsOf("disk.vmdk", size, subformat);
   // Of the descriptor itself, about.
   const fixed = 512 + extents.length * 64;
+  if (subformat === "vmfsSparse") {
+    const { start, tables, table } = cowdPlaces(size, COWD_GRAIN);
+    return { unit: COWD_GRAIN, bytes: (units) => fixed + start + units * COWD_GRAIN + Math.min(units, tables) * table };
+  }
   if (subformat !== "twoGbMaxExtentSparse") return { unit: SECTOR, bytes: () => fixed + size };
   const start = extents.reduce((sum, extent) => sum + placesFor(extent.size).start, fixed);
   return { unit: GRAIN, bytes: (units) => start + units * GRAIN };
@@ -212,14 +230,19 @@ function checked(options: CreateOptions) {
     throw invalid(`VMDKs of subformat "${subformat}" cannot be made`, `Known: ${SUBFORMATS.join(", ")}`);
   }
   if (parent && !subformat.endsWith("Sparse")) {
-    throw invalid(`a ${subformat} VMDK has no parent`, "Make it monolithicSparse or twoGbMaxExtentSparse");
+    throw invalid(`a ${subformat} VMDK has no parent`, "Make it monolithicSparse, twoGbMaxExtentSparse or vmfsSparse");
   }
-  if (zeroedGrain && !subformat.endsWith("Sparse")) throw invalid(`a ${subformat} VMDK has no grains`);
+  if (zeroedGrain && (!subformat.endsWith("Sparse") || subformat === "vmfsSparse")) {
+    throw invalid(`a ${subformat} VMDK cannot say that a grain is zeros`);
+  }
   if (!ADAPTERS.includes(adapterType)) {
     throw invalid(`there is no VMDK adapter type "${adapterType}"`, `Known: ${ADAPTERS.join(", ")}`);
   }
   if (!/^\d{1,3}$/.test(String(hwVersion))) throw invalid(`"${hwVersion}" is no hardware version`, "Give a number");
   const size = checkedSize(wanted);
+  if (subformat === "vmfsSparse" && size > COWD_MOST * SECTOR) {
+    throw invalid(`a vmfsSparse VMDK cannot be ${size} bytes`, `Give up to ${COWD_MOST * SECTOR}`);
+  }
   const noted = parent && parentOf(parent);
   return { size, zeroedGrain, adapterType, hwVersion: String(hwVersion), parent: noted, subformat };
 }

@@ -4,7 +4,7 @@ import type { OpenOptions } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, unsupported } from "../io.ts";
 import { JoinedStore } from "../joined.ts";
-import { readCowd } from "./cowd.ts";
+import { cowdTables, readCowdHeader } from "./cowd.ts";
 import { type Descriptor, type Extent, parseDescriptor } from "./descriptor.ts";
 import { findGrain, type GrainTables } from "./grains.ts";
 import { SECTOR } from "./header.ts";
@@ -105,13 +105,15 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
   const { parent } = parentOf(store, descriptor);
   const looked = (tables: GrainTables) =>
     new LookedPart(where, tables, base, (offset, pages) => findGrain(tables, pages, offset, { start, base }));
-  if (type === "VMFSSPARSE") return looked(yield* readCowd(opened, where.size));
   if (type === "SESPARSE") {
     const tables = yield* readSeSparse(opened, where.size);
     return new LookedPart(where, tables, base, (offset, pages) => findSeGrain(tables, pages, offset, base));
   }
-  if (type === "SPARSE") {
-    const header = yield* readHeader(opened);
+  if (type === "SPARSE" || type === "VMFSSPARSE") {
+    const header = yield* type === "SPARSE" ? readHeader(opened) : readCowdHeader(opened);
+    if (header.cowd && !Number.isInteger(Math.log2(Number(header.grainSize)))) {
+      return looked(cowdTables(opened, header, where.size));
+    }
     if (compressed(header)) {
       const tables = yield* readCompressed(opened, header);
       if (tables.size < where.size) {
@@ -119,7 +121,7 @@ function* openPart(split: Opening, extent: Extent, start: number, options: OpenO
       }
       return looked({ ...tables, size: where.size });
     }
-    const layout = yield* readExtent(opened, { from: start, size: where.size, parent }, options.onWarning);
+    const layout = yield* readExtent(opened, { from: start, size: where.size, parent, header }, options.onWarning);
     split.tables += layout.directory.tables.length;
     if (split.tables > MAX_TABLES) {
       throw unsupported(store, "descriptor", `the extents have more than ${MAX_TABLES} grain tables`);

@@ -50,6 +50,8 @@ export interface Header {
   unclean: boolean;
   /** The bytes that a transfer as text would have changed are as they should be. */
   binary: boolean;
+  /** Only of ESX Server's extents: entries of the directory, and the sector that it says the next grain goes to. */
+  cowd?: { tables: number; free: number };
 }
 
 /** Null when the magic is not there. */
@@ -82,11 +84,14 @@ export interface HeaderChange {
   directoryOffset?: number;
   redundantOffset?: number;
   unclean?: boolean;
+  /** Entries of the directory, and where the next grain goes: only of ESX Server's extents. */
+  tables?: number;
+  free?: number;
   /** There is one copy of directory and tables from now on. */
   single?: boolean;
 }
 
-export function changedHeader({ bytes }: Pick<Header, "bytes">, change: HeaderChange): Uint8Array {
+export function changedHosted({ bytes }: Pick<Header, "bytes">, change: HeaderChange): Uint8Array {
   const made = bytes.slice(0, SECTOR);
   const view = new DataView(made.buffer);
   const put = (at: number, value: number | undefined) =>

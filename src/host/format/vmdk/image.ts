@@ -13,10 +13,11 @@ import { readBacking } from "../blocks/image.ts";
 import { alignUp, clear, corrupt, fill, isEmpty, read, unsupported, write } from "../io.ts";
 import { Metadata } from "../metadata.ts";
 import { matchCopies } from "./copies.ts";
+import { changedHeader } from "./cowd.ts";
 import { descriptorBytes, parentOf } from "./create.ts";
 import { changedDescriptor, type DescriptorChange, newCid } from "./descriptor.ts";
 import { describeVmdk } from "./facts.ts";
-import { changedHeader, type HeaderChange, REACH, SECTOR } from "./header.ts";
+import { type HeaderChange, REACH, SECTOR } from "./header.ts";
 import {
   checkTracking,
   littleEndian,
@@ -33,8 +34,8 @@ import { eachTable, metadataRanges, type Range, soundTable, survey } from "./sca
 const REPAIR = "Mend it first: paravane img check -r all";
 
 /**
- * A disk in grains, found through a directory of grain tables; both are there twice. A grain appears at the end of the file
- * when it is first written. Its entries are written, the copy's first, after a flush.
+ * A disk in grains, found through a directory of grain tables; both are there twice, but once in ESX Server's extents. A grain
+ * appears at the end of the file when it is first written. Its entries are written, the copy's first, after a flush.
  */
 export class SparseVmdk implements Image {
   readonly format = "vmdk";
@@ -48,6 +49,8 @@ export class SparseVmdk implements Image {
   readonly #next = newCid();
   /** Where the next grain goes. */
   #end = 0;
+  /** Where the header says that it does. */
+  #noted = 0;
   #backing: Block | undefined;
   #begun = false;
   readonly #warn: OpenOptions["onWarning"];
@@ -131,6 +134,15 @@ export class SparseVmdk implements Image {
       this.#copies.delete(position);
     }
     yield* this.#metadata.sync();
+    yield* this.#noteEnd();
+  }
+
+  /** ESX Server's extents say where the next grain goes. Who finds them unclean does not go by it. */
+  *#noteEnd(): Flow {
+    const { store, header } = this.#layout;
+    if (!header.cowd || this.#noted === this.#end) return;
+    this.#noted = this.#end;
+    yield* write(store, 0, changedHeader(header, { free: this.#end / SECTOR }).subarray(0, SECTOR));
   }
 
   fault(): ParavaneError {
@@ -153,11 +165,11 @@ export class SparseVmdk implements Image {
     if (damage !== undefined) throw new ParavaneError("CORRUPT", damage, { file: store.name }, { hint: REPAIR });
     yield* this.#survey();
     if (header.unclean) yield* matchCopies(layout);
-    yield* this.#change({ unclean: true }, { cid: this.#next });
+    yield* this.#change({ unclean: true, free: this.#end / SECTOR }, { cid: this.#next });
     this.#begun = true;
   }
   *finish(): Flow {
-    yield* this.#change({ unclean: false }, {});
+    yield* this.#change({ unclean: false, free: this.#end / SECTOR }, {});
   }
 
   *#survey(): Flow {
@@ -234,15 +246,14 @@ export class SparseVmdk implements Image {
     if (covered > 0) yield* write(store, position, yield* readBacking(this.#backing!, from + guest, covered));
   }
 
-  /** An empty table and its copy, for a directory that has none there. They are durable before entries name them. */
+  /** An empty table and its copy, for a directory that has none there. Like grains they are durable before entries name them. */
   *#addTable(table: number): Flow {
     const { store, grain, directory, redundant } = this.#layout;
     const bytes = tableBytes(this.#layout);
     const at = this.#end;
-    const end = alignUp(at + bytes * 2, grain);
+    const end = alignUp(at + bytes * (redundant ? 2 : 1), grain);
     this.#reach(end);
     yield* clear(store, at, end);
-    yield* wait(store.flush());
     this.mapper.limit = store.size;
     this.#end = end;
     const key = this.mapper.topKey(table * 4);
@@ -268,6 +279,7 @@ export class SparseVmdk implements Image {
     yield* resizeVmdk(this.#layout, size, this.#end);
     yield* this.#renew();
     yield* this.#survey();
+    yield* this.#noteEnd();
   }
 
   /** @throws ParavaneError INVALID */
@@ -298,6 +310,7 @@ export class SparseVmdk implements Image {
     yield* this.#survey();
     if (layout.store.size > this.#end) yield* wait(layout.store.resize(this.#end));
     this.mapper.limit = layout.store.size;
+    yield* this.#noteEnd();
   }
 
   /** The image has been changed as a whole. */

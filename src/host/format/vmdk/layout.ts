@@ -2,6 +2,7 @@ import type { Flow } from "../../../core/flow.ts";
 import type { ParentReference } from "../../../core/format.ts";
 import type { Store } from "../../../core/store.ts";
 import { corrupt, read, textAt, unsupported } from "../io.ts";
+import { readCowdHeader } from "./cowd.ts";
 import { type Descriptor, NO_PARENT, parseDescriptor } from "./descriptor.ts";
 import { Flag, type Header, parseHeader, SECTOR } from "./header.ts";
 import { misplacedTables } from "./misplaced.ts";
@@ -62,11 +63,14 @@ export interface ExtentOf {
   size: number;
   /** Of the disk. */
   parent?: ParentReference | undefined;
+  /** Of an extent that was read before: is it ESX Server's? */
+  header?: Pick<Header, "cowd">;
 }
 
 /** One sparse extent of a disk in several files. @throws ParavaneError as `readLayout` */
-export function* readExtent(store: Store, { from, size, parent }: ExtentOf, onWarning?: Warn): Flow<VmdkLayout> {
-  const header = yield* readHeader(store);
+export function* readExtent(store: Store, extent: ExtentOf, onWarning?: Warn): Flow<VmdkLayout> {
+  const { from, size, parent } = extent;
+  const header = yield* extent.header?.cowd ? readCowdHeader(store) : readHeader(store);
   const position = Number(header.descriptorOffset) * SECTOR;
   const length = Math.min(Number(header.descriptorSize) * SECTOR, MAX_DESCRIPTOR);
   const within = position > 0 && position + length <= store.size;
@@ -146,7 +150,7 @@ function* readTree(
   }
   const redundant = first && second;
   const leaf = header.tableEntries * 4;
-  const fixed = [{ position: 0, length: SECTOR }, descriptorAt];
+  const fixed = [{ position: 0, length: header.bytes.length }, descriptorAt];
   const bad = misplacedTables({ size: store.size, leaf, fixed, unclean: header.unclean }, directory, redundant);
   const noCopy = new Set(bad.second);
   for (const i of noCopy) redundant!.tables[i] = 0;
@@ -203,16 +207,16 @@ export function parentOf(store: Store, { parentCid, parentHint }: Descriptor): {
 
 /** @throws ParavaneError CORRUPT, UNSUPPORTED */
 export function checked(store: Store, header: Header) {
-  const { version, capacity, grainSize, tableEntries } = header;
+  const { version, capacity, grainSize, tableEntries, cowd } = header;
   const wrong = (at: number, what: string) => corrupt(store, "header", at, what);
   if (version < 1 || version > 3)
     throw unsupported(store, "header", `version ${version} of sparse extents is not known`);
   if (!header.binary) throw wrong(73, "was changed by a transfer as text: the file is damaged throughout");
   const grain = Number(grainSize) * SECTOR;
-  if (!Number.isInteger(Math.log2(grain)) || grain < 4096 || grain > MAX_GRAIN) {
+  if (!Number.isInteger(Math.log2(grain)) || grain < (cowd ? SECTOR : 4096) || grain > MAX_GRAIN) {
     throw wrong(20, `says that a grain has ${grainSize} sectors`);
   }
-  if (!Number.isInteger(Math.log2(tableEntries)) || tableEntries < 128 || tableEntries > 512) {
+  if (!cowd && (!Number.isInteger(Math.log2(tableEntries)) || tableEntries < 128 || tableEntries > 512)) {
     throw wrong(44, `says that a ${TABLE} has ${tableEntries} entries`);
   }
   if (capacity * 512n > BigInt(Number.MAX_SAFE_INTEGER)) throw wrong(12, `says ${capacity} sectors`);

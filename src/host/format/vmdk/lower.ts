@@ -1,7 +1,8 @@
 import { type Flow, wait } from "../../../core/flow.ts";
 import { alignUp, copy, write } from "../io.ts";
 import { freePieces } from "./compact.ts";
-import { changedHeader, type HeaderChange, REACH, SECTOR } from "./header.ts";
+import { changedHeader } from "./cowd.ts";
+import { type HeaderChange, REACH, SECTOR } from "./header.ts";
 import { littleEndian, tableBytes, type VmdkLayout } from "./layout.ts";
 import { metadataRanges, survey } from "./scan.ts";
 
@@ -68,7 +69,7 @@ function* moveTo(layout: VmdkLayout, loose: Loose, to: number): Flow {
   const change: HeaderChange = {};
   for (const each of loose.directories) {
     yield* write(store, at, littleEndian(moved.get(each) ?? each.tables));
-    if (each === directory) change.directoryOffset = at / SECTOR;
+    if (each === directory) Object.assign(change, { directoryOffset: at / SECTOR, tables: directory.tables.length });
     else change.redundantOffset = at / SECTOR;
     at += directoryBytes(each);
   }

@@ -22,7 +22,7 @@ export interface Part {
   readonly unit?: number;
   /** The tables of an extent that is only read. */
   readonly tables?: { compressed: boolean };
-  /** Hosted sparse extents, which can be written. */
+  /** Sparse extents that can be written. */
   readonly sparse?: SparsePart;
   /** @param pages of the joined files. @throws Missing, ParavaneError CORRUPT */
   find(offset: number, pages: Pages): Found;
@@ -79,7 +79,7 @@ interface Looked {
   compressed: boolean;
 }
 
-/** Extents that are only read: VMFSSPARSE, SESPARSE, and compressed ones. */
+/** Extents that are only read: SESPARSE, compressed ones, and VMFSSPARSE with odd grains. */
 export class LookedPart<Tables extends Looked> implements Part {
   readonly start: number;
   size: number;
@@ -125,7 +125,7 @@ export class LookedPart<Tables extends Looked> implements Part {
 /** Guest bytes looked up at a time. */
 const RUN = 2 ** 22;
 
-/** SPARSE: a file with tables of its own. */
+/** SPARSE and VMFSSPARSE: a file with tables of its own. */
 export class SparsePart implements Part {
   readonly start: number;
   size: number;

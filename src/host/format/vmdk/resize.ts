@@ -1,8 +1,9 @@
 import { type Flow, wait } from "../../../core/flow.ts";
 import { alignUp, clear, fill, invalid, read, write } from "../io.ts";
+import { COWD_MOST, changedHeader } from "./cowd.ts";
 import { checkedSize, descriptorBytes } from "./create.ts";
 import { changedDescriptor } from "./descriptor.ts";
-import { changedHeader, SECTOR } from "./header.ts";
+import { type HeaderChange, SECTOR } from "./header.ts";
 import { grainsOf, tableBytes, type VmdkLayout } from "./layout.ts";
 
 /**
@@ -16,17 +17,21 @@ export function* resizeVmdk(layout: VmdkLayout, wanted: number, end: number): Fl
   if (wanted % SECTOR !== 0) throw invalid(`a VMDK cannot be ${wanted} bytes`, "Give whole sectors of 512 bytes");
   const capacity = size / SECTOR;
   const tables = Math.ceil(size / (grain * entries));
+  if (header.cowd && capacity > COWD_MOST) {
+    throw invalid(`a vmfsSparse extent cannot be ${wanted} bytes`, `Give up to ${COWD_MOST * SECTOR}`);
+  }
   if (size < layout.size) {
-    yield* publish(layout, changedHeader(header, { capacity }), capacity);
+    yield* publish(layout, changedHeader(header, { capacity, tables }), capacity);
     return yield* forget({ ...layout, size }, tables);
   }
   // What an interrupted shrinking has left must not come back.
   yield* clearLastGrain(layout);
   yield* forget(layout, directory.tables.length);
   const more = tables - directory.tables.length;
-  const change: { capacity: number; directoryOffset?: number; redundantOffset?: number } = { capacity };
+  const change: HeaderChange = { capacity };
   if (more > 0) {
-    const bytes = tableBytes(layout);
+    // ESX Server's tables are made when they are first used.
+    const bytes = header.cowd ? 0 : tableBytes(layout);
     let at = end;
     const copies = [directory, ...(redundant ? [redundant] : [])];
     const length = alignUp(tables * 4, SECTOR) + more * bytes;
@@ -37,10 +42,11 @@ export function* resizeVmdk(layout: VmdkLayout, wanted: number, end: number): Fl
       const first = at + alignUp(tables * 4, SECTOR);
       for (let i = 0; i < tables; i++) {
         const old = copy.tables[i];
-        view.setUint32(i * 4, old ?? (first + (i - copy.tables.length) * bytes) / SECTOR, true);
+        const anew = header.cowd ? 0 : (first + (i - copy.tables.length) * bytes) / SECTOR;
+        view.setUint32(i * 4, old ?? anew, true);
       }
       yield* write(store, at, new Uint8Array(view.buffer));
-      if (copy === directory) change.directoryOffset = at / SECTOR;
+      if (copy === directory) Object.assign(change, { directoryOffset: at / SECTOR, tables });
       else change.redundantOffset = at / SECTOR;
       at = first + more * bytes;
     }

@@ -35,12 +35,14 @@ export interface Range {
 
 /** What is no grain, ascending, what touches joined. */
 export function metadataRanges(layout: VmdkLayout): Range[] {
-  const { descriptorAt, directory, redundant } = layout;
+  const { header, descriptorAt, directory, redundant } = layout;
   const ranges: Range[] = [
-    { start: 0, end: SECTOR },
+    { start: 0, end: header.bytes.length },
     { start: descriptorAt.position, end: descriptorAt.position + descriptorAt.length },
   ];
   const leaf = tableBytes(layout);
+  // Entries that no table of the disk needs.
+  if (header.cowd) ranges.push({ start: directory.position, end: directory.position + header.cowd.tables * 4 });
   for (const copy of [directory, ...(redundant ? [redundant] : [])]) {
     ranges.push({ start: copy.position, end: copy.position + copy.tables.length * 4 });
     for (const { start, count } of runs(copy.tables, leaf)) ranges.push({ start, end: start + count * leaf });
@@ -63,7 +65,8 @@ export interface Usage {
   fragmented: number;
   /** Numbers of the tables that are zeros. */
   empty: number[];
-  /** Behind the last grain and all metadata, where a grain may begin. */
+  /** Behind the last grain and all metadata; and where a grain may begin there. */
+  used: number;
   end: number;
 }
 
@@ -86,6 +89,7 @@ export function* survey(
     allocated: 0,
     fragmented: 0,
     empty: [],
+    used: metadata.at(-1)!.end,
     end: alignUp(Math.max(layout.start, metadata.at(-1)!.end), grain),
   };
   const { pieces } = usage;
@@ -117,6 +121,7 @@ export function* survey(
       usage.allocated++;
       if (before !== 0 && sector !== before + sectors) usage.fragmented++;
       before = sector;
+      usage.used = Math.max(usage.used, start + grain);
       usage.end = Math.max(usage.end, alignUp(start + grain, grain));
     }
   });

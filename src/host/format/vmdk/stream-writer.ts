@@ -1,7 +1,7 @@
 import { type Flow, wait } from "../../../core/flow.ts";
 import { alignUp, unsupported, write } from "../io.ts";
 import { GRAIN_MARKER, type GrainTables } from "./grains.ts";
-import { changedHeader, type Header, SECTOR } from "./header.ts";
+import { changedHosted, type Header, SECTOR } from "./header.ts";
 import { littleEndian } from "./layout.ts";
 
 /** "Markers" of VMware Virtual Disk Format 5.0: their types; a grain has none. */
@@ -77,7 +77,7 @@ export class StreamWriter {
       directory[number] = (yield* put(Marker.Table, littleEndian(table))) / SECTOR;
     }
     const position = yield* put(Marker.Directory, littleEndian(directory));
-    yield* put(Marker.Footer, changedHeader(this.#header, { directoryOffset: position / SECTOR }));
+    yield* put(Marker.Footer, changedHosted(this.#header, { directoryOffset: position / SECTOR }));
     yield* put(Marker.EndOfStream, new Uint8Array(0));
     yield* wait(store.resize(at));
     this.dirty = false;

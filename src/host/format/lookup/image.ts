@@ -27,7 +27,7 @@ export abstract class LookupImage implements Image {
     this.store = store;
     this.size = size;
     this.pages = new Pages(store);
-    this.mapper = new LookupMapper((offset) => this.find(offset));
+    this.mapper = new LookupMapper((offset, wanted) => this.find(offset, wanted));
   }
 
   get dirty(): boolean {
@@ -37,8 +37,12 @@ export abstract class LookupImage implements Image {
     return undefined;
   }
 
-  /** What is at `offset`, which is in the disk. @throws Missing, ParavaneError CORRUPT */
-  abstract find(offset: number): Found;
+  /**
+   * What is at `offset`, which is in the disk.
+   * @param wanted bytes that are asked for: no more need to be looked at
+   * @throws Missing, ParavaneError CORRUPT
+   */
+  abstract find(offset: number, wanted?: number): Found;
 
   /** The name of a packed unit in this format. */
   protected readonly unitName: string = "compressed block";

@@ -45,7 +45,7 @@ const EXTENTS = 1024;
 /** A map that asks the format place by place, for formats that are only read. */
 export class LookupMapper implements Mapper {
   readonly maxRanges = RANGES;
-  readonly #find: (offset: number) => Found;
+  readonly #find: (offset: number, wanted: number) => Found;
   readonly #ranges: Range[] = Array.from({ length: RANGES }, () => ({ offset: 0, left: 0, write: false }));
   #extents: Extent[] = [];
   stopRange = 0;
@@ -57,7 +57,7 @@ export class LookupMapper implements Mapper {
   damage: ParavaneError | undefined;
 
   /** @param find what is at an offset; throws Missing, and a ParavaneError where the tables are wrong */
-  constructor(find: (offset: number) => Found) {
+  constructor(find: (offset: number, wanted: number) => Found) {
     this.#find = find;
   }
 
@@ -83,7 +83,7 @@ export class LookupMapper implements Mapper {
   #step(index: number, range: Range): MapStop {
     let found: Found;
     try {
-      found = this.#find(range.offset);
+      found = this.#find(range.offset, range.left);
     } catch (thrown) {
       if (thrown instanceof Missing) {
         this.stopKey = thrown.page;

@@ -24,8 +24,12 @@ export interface Part {
   readonly tables?: { compressed: boolean };
   /** Sparse extents that can be written. */
   readonly sparse?: SparsePart;
-  /** @param pages of the joined files. @throws Missing, ParavaneError CORRUPT */
-  find(offset: number, pages: Pages): Found;
+  /**
+   * @param pages of the joined files
+   * @param wanted bytes that are asked for
+   * @throws Missing, ParavaneError CORRUPT
+   */
+  find(offset: number, pages: Pages, wanted?: number): Found;
 }
 
 interface Where {
@@ -122,7 +126,7 @@ export class LookedPart<Tables extends Looked> implements Part {
   }
 }
 
-/** Guest bytes looked up at a time. */
+/** Guest bytes looked up at a time, at most. */
 const RUN = 2 ** 22;
 
 /** SPARSE and VMFSSPARSE: a file with tables of its own. */
@@ -165,9 +169,9 @@ export class SparsePart implements Part {
     return this.layout.grain;
   }
 
-  find(offset: number): Found {
+  find(offset: number, _pages?: Pages, wanted = RUN): Found {
     const { mapper } = this.image;
-    mapper.setRange(0, offset, Math.min(RUN, this.size - offset), false);
+    mapper.setRange(0, offset, Math.min(RUN, wanted, this.size - offset), false);
     const stop = mapper.resolve(1);
     if (mapper.extentCount === 0) throw stop === MapStop.Miss ? new Missing(this.#miss) : this.image.fault();
     const kind = mapper.extentKind(0);

@@ -62,9 +62,9 @@ export class SplitVmdk extends GrainImage {
     for (const { image } of this.#sparse) image.attach(backing);
   }
 
-  find(offset: number): Found {
+  find(offset: number, wanted?: number): Found {
     const part = this.#at(offset);
-    const found = part.find(offset - part.start, this.pages);
+    const found = part.find(offset - part.start, this.pages, wanted);
     return { ...found, length: Math.min(found.length, part.start + part.size - offset) };
   }
 

@@ -7,7 +7,7 @@ import type { GrainTables } from "./grains.ts";
 import { changedHosted, type Header, type HeaderChange, SECTOR } from "./header.ts";
 
 /** Entries of a table. */
-export const COWD_ENTRIES = 4096;
+const COWD_ENTRIES = 4096;
 const COWD_TABLE = COWD_ENTRIES * 4;
 const MAX_GRAIN = 2 ** 24;
 /** What its fields of 32 bits can say. */

@@ -66,12 +66,16 @@ export function twoImage(descriptor: Uint8Array, extent: Uint8Array): Uint8Array
 const second = (store: Store) => () => new Half(store, true);
 
 /** A VMDK of a descriptor and one extent, both in the store. */
-export async function createTwo(store: Store, { format: _, ...options }: CreateOptions): Promise<Disk> {
+export async function createTwo(
+  store: Store,
+  { format: _, ...options }: CreateOptions,
+  more: OpenDiskOptions = {},
+): Promise<Disk> {
   if (store.size < FIRST) await store.resize(FIRST);
   const files = { name: "disk.vmdk", make: second(store) };
   await run(vmdk.create!(new Half(store, false), options as CreateOptions, files));
   await store.flush();
-  return openTwo(store);
+  return openTwo(store, more);
 }
 
 export function openTwo(store: Store, options: OpenDiskOptions = {}): Promise<Disk> {

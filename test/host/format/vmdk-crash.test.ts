@@ -44,15 +44,29 @@ async function lives(): Promise<Record<string, Life>> {
       open: async (store) => openDisk(store, { backing: await behind() }),
       renamed: async () => parentNote(await behind(), note),
     },
+    "vmfsSparse over a parent": {
+      format: twoFiles,
+      hasParent: true,
+      create: async (store) => {
+        const parent = await parentNote(await behind(), note);
+        const options = { subformat: "vmfsSparse", size: SIZE, parent };
+        return createTwo(store, options, { backing: await behind() });
+      },
+      open: async (store) => openTwo(store, { backing: await behind() }),
+      renamed: async () => parentNote(await behind(), note),
+    },
   };
 }
 
-test.each(["sparse", "differencing", "twoGbMaxExtentSparse", "vmfsSparse", "monolithicFlat"])(
-  "power may be lost at any step of a %s VMDK's life",
-  TIMEOUT,
-  async (kind) => {
-    const cuts = await cutEverywhere((await lives())[kind], PROGRAMS);
-    console.log(`${kind} VMDK: ${cuts} cuts of ${PROGRAMS} programs`);
-    expect(cuts).toBeGreaterThan(PROGRAMS * 20);
-  },
-);
+test.each([
+  "sparse",
+  "differencing",
+  "twoGbMaxExtentSparse",
+  "vmfsSparse",
+  "vmfsSparse over a parent",
+  "monolithicFlat",
+])("power may be lost at any step of a %s VMDK's life", TIMEOUT, async (kind) => {
+  const cuts = await cutEverywhere((await lives())[kind], PROGRAMS);
+  console.log(`${kind} VMDK: ${cuts} cuts of ${PROGRAMS} programs`);
+  expect(cuts).toBeGreaterThan(PROGRAMS * 20);
+});

@@ -2,25 +2,25 @@ import { type Flow, wait } from "../../../core/flow.ts";
 import { copy, write } from "../io.ts";
 import { SECTOR } from "./header.ts";
 import type { VmdkLayout } from "./layout.ts";
-import { eachTable, metadataRanges, type Usage } from "./scan.ts";
+import { eachTable, grainIn, metadataRanges, type Usage } from "./scan.ts";
 
 /** Ascending numbers of the pieces of the file that hold neither a grain nor metadata. */
 export function* freePieces(layout: VmdkLayout, { pieces }: Usage): Generator<number> {
   const { grain, store, start } = layout;
-  const used = new Set<number>();
-  for (const range of metadataRanges(layout)) {
-    for (let at = Math.floor(range.start / grain); at * grain < range.end; at++) used.add(at);
-  }
-  const sectors = grain / SECTOR;
-  const reached = (piece: number) => pieces[piece] !== 0 || (piece > 0 && pieces[piece - 1] > (piece - 1) * sectors);
+  const used = metadataRanges(layout);
+  let next = 0;
+  // The grain before it may end in it.
+  const reached = (piece: number) => pieces[piece] !== 0 || (piece > 0 && pieces[piece - 1] > 1);
   for (let piece = Math.floor(start / grain); (piece + 1) * grain <= store.size; piece++) {
-    if (!used.has(piece) && !reached(piece)) yield piece;
+    while (next < used.length && used[next].end <= piece * grain) next++;
+    const metadata = next < used.length && used[next].start < (piece + 1) * grain;
+    if (!metadata && !reached(piece)) yield piece;
   }
 }
 
 /**
  * Moves the last grains into gaps. Each is in both places until all copies are durable; then the entries are changed, the
- * copies' first. Memory grows by eight bytes a grain of the file.
+ * copies' first. Memory grows by five bytes a grain of the file.
  */
 export function* compact(layout: VmdkLayout, usage: Usage): Flow {
   const { store, grain, directory, redundant, entries } = layout;
@@ -34,13 +34,14 @@ export function* compact(layout: VmdkLayout, usage: Usage): Flow {
     for (let i = 0; i < entries; i++) {
       const sector = table.getUint32(i * 4, true);
       const piece = Math.floor(sector / sectors);
-      if (sector > 1 && pieces[piece] === sector) owners[piece] = index * entries + i;
+      if (sector > 1 && pieces[piece] > 0 && grainIn(pieces, piece, sectors) === sector)
+        owners[piece] = index * entries + i;
     }
   });
   const moved: [owner: number, sector: number][] = [];
   for (let piece = pieces.length - 1; piece >= 0 && !gap.done && gap.value < piece; piece--) {
     if (pieces[piece] === 0) continue;
-    yield* copy(store, pieces[piece] * SECTOR, gap.value * grain, grain);
+    yield* copy(store, grainIn(pieces, piece, sectors) * SECTOR, gap.value * grain, grain);
     moved.push([owners[piece], gap.value * sectors]);
     gap = gaps.next();
   }

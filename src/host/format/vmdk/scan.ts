@@ -59,8 +59,8 @@ export function metadataRanges(layout: VmdkLayout): Range[] {
 
 /** All that tables say. In bytes [n × grain, (n + 1) × grain) of the file one grain at most can begin. */
 export interface Usage {
-  /** Of such a piece, the sector where a grain begins; 0: none. Four bytes of memory a grain of the file. */
-  pieces: Uint32Array;
+  /** Of such a piece, where in it a grain begins, in sectors, plus one; 0: none. A byte or two of memory a grain of the file. */
+  pieces: Uint8Array | Uint16Array;
   allocated: number;
   fragmented: number;
   /** Numbers of the tables that are zeros. */
@@ -85,7 +85,7 @@ export function* survey(
   const zero = zeroEntry(layout);
   const total = grainsOf(layout);
   const usage: Usage = {
-    pieces: new Uint32Array(Math.ceil(store.size / grain) + 1),
+    pieces: new (sectors < 256 ? Uint8Array : Uint16Array)(Math.ceil(store.size / grain) + 1),
     allocated: 0,
     fragmented: 0,
     empty: [],
@@ -111,13 +111,13 @@ export function* survey(
       const piece = Math.floor(sector / sectors);
       let free = true;
       for (let near = Math.max(0, piece - 1); near <= piece + 1; near++) {
-        if (pieces[near] !== 0 && Math.abs(pieces[near] - sector) < sectors) free = false;
+        if (pieces[near] !== 0 && Math.abs(grainIn(pieces, near, sectors) - sector) < sectors) free = false;
       }
       if (!free) {
         wrong(at, `puts entry ${i} over another grain`, index);
         continue;
       }
-      pieces[piece] = sector;
+      pieces[piece] = sector - piece * sectors + 1;
       usage.allocated++;
       if (before !== 0 && sector !== before + sectors) usage.fragmented++;
       before = sector;
@@ -127,6 +127,10 @@ export function* survey(
   });
   return usage;
 }
+
+/** The sector of the grain that begins in a piece. */
+export const grainIn = (pieces: Usage["pieces"], piece: number, sectors: number): number =>
+  piece * sectors + pieces[piece] - 1;
 
 /** May a grain be at that byte? */
 function mayBe({ store, grain }: VmdkLayout, metadata: readonly Range[], start: number): boolean {

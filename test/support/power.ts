@@ -13,6 +13,15 @@ export type Step =
 export class RecordingStore extends KeptStore {
   readonly steps: Step[] = [];
 
+  /** One that has these bytes, durably. */
+  static holding(bytes: Uint8Array): RecordingStore {
+    const store = new RecordingStore();
+    store.resize(bytes.length);
+    store.writev(0, bytes, SegmentList.of(0, bytes.length));
+    store.flush();
+    return store;
+  }
+
   override writev(position: number, memory: Uint8Array, segments: SegmentList): void {
     const bytes = new Uint8Array(segments.total);
     for (let i = 0, at = 0; i < segments.count; at += segments.length(i), i++) {

@@ -116,10 +116,7 @@ describe.each(Object.entries(KINDS))("%s", (name, { format, options, table, firs
       { bytes: await damaged({ 2: 0, 5: 2 }, 4096), wanted: [0x10, 0x11, 0x13, 0x13, 0, 0x11] },
     ];
     for (const { bytes, wanted } of cases) {
-      const store = new RecordingStore();
-      store.resize(bytes.length);
-      store.writev(0, bytes, SegmentList.of(0, bytes.length));
-      store.flush();
+      const store = RecordingStore.holding(bytes);
       const begin = store.steps.length;
       repair(store);
       expect(store.steps.length).toBeGreaterThan(begin + 8);

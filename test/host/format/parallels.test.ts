@@ -2,7 +2,6 @@ import { createHash } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { run } from "../../../src/core/flow.ts";
 import type { CheckReport } from "../../../src/core/format.ts";
-import { SegmentList } from "../../../src/core/segments.ts";
 import { readBytes, writeBytes } from "../../../src/host/block/bytes.ts";
 import { createDisk, type Disk, openDisk } from "../../../src/host/block/open.ts";
 import { parallels } from "../../../src/host/format/parallels/index.ts";
@@ -161,10 +160,7 @@ describe("damage", () => {
 
   test("is what it was, or nearer to being mended, whenever a power cut ends the mending", async () => {
     const bytes = contentOf(patched(await made(), { 64: 1000, 72: 3, 80: 2 }));
-    const store = new RecordingStore();
-    store.resize(bytes.length);
-    store.writev(0, bytes, SegmentList.of(0, bytes.length));
-    store.flush();
+    const store = RecordingStore.holding(bytes);
     const begin = store.steps.length;
     repair(store);
     expect(store.steps.length).toBeGreaterThan(begin + 5);

@@ -2,7 +2,6 @@ import { expect, test } from "vitest";
 import type { Block } from "../../../src/core/block.ts";
 import { run } from "../../../src/core/flow.ts";
 import type { CheckReport } from "../../../src/core/format.ts";
-import { SegmentList } from "../../../src/core/segments.ts";
 import { discard, flush, readBytes, writeBytes, writeZeroes } from "../../../src/host/block/bytes.ts";
 import { createDisk, openDisk } from "../../../src/host/block/open.ts";
 import { checkVhdx, repairVhdx } from "../../../src/host/format/vhdx/check.ts";
@@ -173,10 +172,7 @@ test("a repair may be interrupted at any write, and made again", async () => {
     ["with a log", dirty],
   ] as const) {
     for (const [name, damage] of tier(state === "closed" ? DAMAGE : DAMAGE.slice(4), DAMAGE)) {
-      const store = new RecordingStore();
-      const bytes = damage(start);
-      store.writev(0, bytes, SegmentList.of(0, bytes.length));
-      store.flush();
+      const store = RecordingStore.holding(damage(start));
       const from = store.steps.length;
       run(repairVhdx(store, "all"));
       for (let count = from; count <= store.steps.length; count++) {
